@@ -1,0 +1,22 @@
+"""Errors that are meant to be read by the user.
+
+The command line prints their text without a traceback. Everything else that escapes is a defect of
+this package and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """The input is wrong: configuration, data or arguments (exit status 2).
+
+    The text says what is wrong, where, what was expected and what to do.
+    """
+
+
+class RunError(RuntimeError):
+    """The input is right and the work failed all the same, for example on a full disk (exit status 1)."""
+
+
+class SealedError(RuntimeError):
+    """The bias-conflicting test set was read while something was trained, tuned or selected."""
