@@ -105,6 +105,5 @@ def require_writable_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}). "
-            "Give a folder that you may write to"
+            f"{folder}: cannot be written ({error.strerror or error}). Give a folder that you may write to"
         ) from error

@@ -1,0 +1,37 @@
+"""Personalization methods: one file each, found by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedml_spurious.errors import InputError
+from fedml_spurious.models import import_object
+from fedml_spurious.personalization.adversarial_transfer import AdversarialOnly, AdversarialTransfer, L2Only
+from fedml_spurious.personalization.base import Personalizer
+from fedml_spurious.personalization.fine_tuning import FineTuning
+
+GLOBAL = "global"
+METHODS: dict[str, type[Personalizer[Any]]] = {
+    method.name: method for method in (FineTuning, AdversarialOnly, L2Only, AdversarialTransfer)
+}
+
+
+def find_method(name: str) -> type[Personalizer[Any]]:
+    """Find a method by its name, or import one of your own.
+
+    Args:
+        name: a name of ``METHODS``, or ``module:Class`` for a subclass of ``Personalizer``.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    where = "experiment_args.methods"
+    if ":" not in name:
+        known = ", ".join([GLOBAL, *METHODS])
+        raise InputError(f"{where}: unknown method {name!r}; expected {known}, or module:Class of your own")
+    method = import_object(name, where=where)
+    if not (isinstance(method, type) and issubclass(method, Personalizer)):
+        raise InputError(f"{where}: {name} is no subclass of fedml_spurious.personalization.Personalizer")
+    return method

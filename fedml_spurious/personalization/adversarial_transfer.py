@@ -1,0 +1,99 @@
+"""The method of the paper (section 6) and its two ablations (Figure 6)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedml_spurious.losses import adversarial_disagreement, l2_distance
+from fedml_spurious.personalization.base import Batch, Candidate, MethodSettings, Personalizer
+from fedml_spurious.training import batchnorm_in_eval_mode
+
+
+class AdversarialSettings(MethodSettings):
+    """Options of the adversarial term.
+
+    Attributes:
+        lam_adv: coefficient of the adversarial disagreement; 0 is fine-tuning.
+    """
+
+    lam_adv: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+
+
+class L2Settings(MethodSettings):
+    """Options of the L2 term.
+
+    Attributes:
+        lam_l2: coefficient of ``||w_g - w_p||^2``; 0 is fine-tuning.
+    """
+
+    lam_l2: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+
+
+class AdversarialTransferSettings(AdversarialSettings, L2Settings):
+    """Options of both terms."""
+
+
+def adversarial_term(model: nn.Module, batch: Batch) -> Tensor:
+    """Disagreement with the global model on ``x_adv`` (section 6.1).
+
+    BatchNorm normalises ``x_adv`` with the running statistics of the personal model, as the attack and every
+    measurement do. The statistics themselves are of clean images alone, and the term's gradient vanishes
+    where the personal model equals the global one.
+    """
+    with batchnorm_in_eval_mode(model):
+        return adversarial_disagreement(model(batch.x_adv), batch.z_g)
+
+
+class AdversarialOnly(Personalizer[AdversarialSettings]):
+    """Ablation: ``CE + lam_adv * disagreement on x_adv`` (Figure 6b)."""
+
+    name = "adv"
+    settings_type = AdversarialSettings
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """``CE(f_p(x), y) + lam_adv * BCE(z_p, z_g)`` on the adversarial examples of the batch."""
+        loss = F.cross_entropy(model(batch.x), batch.y)
+        if self.settings.lam_adv:
+            loss = loss + self.settings.lam_adv * adversarial_term(model, batch)
+        return loss
+
+
+class L2Only(Personalizer[L2Settings]):
+    """Ablation: ``CE + lam_l2 * ||w_g - w_p||^2`` (Figure 6c)."""
+
+    name = "l2"
+    settings_type = L2Settings
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """``CE(f_p(x), y) + lam_l2 * ||w_g - w_p||^2``."""
+        loss = F.cross_entropy(model(batch.x), batch.y)
+        if self.settings.lam_l2:
+            loss = loss + self.settings.lam_l2 * l2_distance(model.parameters(), batch.w_g)
+        return loss
+
+
+class AdversarialTransfer(Personalizer[AdversarialTransferSettings]):
+    """Ours: both terms (section 6), selected by validation accuracy and transferability (section 7.3)."""
+
+    name = "ours"
+    settings_type = AdversarialTransferSettings
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """``CE(f_p(x), y) + lam_adv * BCE(z_p, z_g) + lam_l2 * ||w_g - w_p||^2``."""
+        loss = F.cross_entropy(model(batch.x), batch.y)
+        if self.settings.lam_adv:
+            loss = loss + self.settings.lam_adv * adversarial_term(model, batch)
+        if self.settings.lam_l2:
+            loss = loss + self.settings.lam_l2 * l2_distance(model.parameters(), batch.w_g)
+        return loss
+
+    def score(self, candidate: Candidate) -> float:
+        """Validation accuracy minus the decrease of transferability.
+
+        ``val_acc - max(0, Acc_Adv(f_p) - Acc_Adv(f_g))`` on adversarial examples of the validation split.
+        """
+        personal = candidate.val_adv.accuracy or 0.0
+        decrease = max(0.0, personal - (candidate.global_val_adv_accuracy or 0.0))
+        return (candidate.val.accuracy or 0.0) - decrease

@@ -1,0 +1,251 @@
+"""What a personalization method is, and the one fine-tuning loop that serves all of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from fedml_spurious.attacks import Attack, frozen
+from fedml_spurious.fedavg import State
+from fedml_spurious.metrics import EVALUATION_BATCH, Evaluation, evaluate
+from fedml_spurious.seeds import Purpose, generator
+from fedml_spurious.training import IndexArray, LocalTraining, train_locally
+
+Observer = Callable[[nn.Module, int, int], None]
+
+
+class MethodSettings(BaseModel):
+    """Options of a method; subclasses add theirs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+SettingsT = TypeVar("SettingsT", bound=MethodSettings)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images and labels.
+
+    Attributes:
+        x: images, shape (N, 3, H, W), values in [0, 1].
+        y: classes, shape (N,).
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class AdversarialReference:
+    """Adversarial examples of one client, made once from the frozen global model (section 6.1).
+
+    Attributes:
+        train_x: of the training samples, shape (N, 3, H, W).
+        train_z: probabilities ``z_g`` that the global model gives to ``train_x``, shape (N, K).
+        val: of the validation samples, with the true labels.
+        global_val_accuracy: Acc_Adv of the global model on ``val``; None where ``val`` is empty.
+    """
+
+    train_x: Tensor
+    train_z: Tensor
+    val: Labelled
+    global_val_accuracy: float | None
+
+
+def make_adversarial_reference(
+    model: nn.Module, train: Labelled, val: Labelled, attack: Attack
+) -> AdversarialReference:
+    """Attack the global model on a client's training and validation samples; the model is left as it was."""
+    train_x = attack(model, train.x, train.y)
+    with frozen(model), torch.no_grad():
+        train_z = torch.cat([model(part).softmax(dim=1) for part in torch.split(train_x, EVALUATION_BATCH)])
+    val_adv = Labelled(attack(model, val.x, val.y), val.y)
+    return AdversarialReference(train_x, train_z, val_adv, evaluate(model, val_adv.x, val_adv.y).accuracy)
+
+
+@dataclass(frozen=True)
+class ClientTask:
+    """Everything that a method may see of one client. No test set is among it.
+
+    Attributes:
+        client: index of the client, from 0.
+        fl_seed: seed of the global model.
+        p_seed: seed of the personalization step.
+        train: training samples.
+        aligned: whether a training sample is bias-aligned, shape (N,), bool. Only methods that are defined
+            with group labels may read it.
+        val: validation samples.
+        adversarial: adversarial examples of both.
+        global_model: the model ``f_g``; methods leave it as it is.
+        training: epochs, batch size and optimiser of the fine-tuning.
+    """
+
+    client: int
+    fl_seed: int
+    p_seed: int
+    train: Labelled
+    aligned: Tensor
+    val: Labelled
+    adversarial: AdversarialReference
+    global_model: nn.Module
+    training: LocalTraining
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A training batch with what the losses need.
+
+    Attributes:
+        x: images (B, 3, H, W).
+        y: classes (B,).
+        x_adv: adversarial examples of ``x`` against the global model.
+        z_g: probabilities of the global model on ``x_adv``, shape (B, K).
+        w_g: weights of the global model, in the order of the personal model's parameters.
+    """
+
+    x: Tensor
+    y: Tensor
+    x_adv: Tensor
+    z_g: Tensor
+    w_g: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """How a model after an epoch did on the validation split.
+
+    Attributes:
+        val: on the validation samples.
+        val_adv: on their adversarial examples.
+        global_val_adv_accuracy: Acc_Adv of the global model on the same examples.
+    """
+
+    val: Evaluation
+    val_adv: Evaluation
+    global_val_adv_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Personalized:
+    """A personal model.
+
+    Attributes:
+        state: state dictionary of the selected model.
+        selected_epoch: epoch after which it was taken, from 1.
+        val_acc: its validation accuracy; None where there are no validation samples.
+    """
+
+    state: State
+    selected_epoch: int
+    val_acc: float | None
+
+
+class Personalizer(Generic[SettingsT]):
+    """A personalization method; this base class is plain fine-tuning.
+
+    A subclass changes the loss, the sequence of samples or the score of the model selection.
+
+    Attributes:
+        name: name in configurations, folders and tables.
+        settings_type: pydantic model of the method's options.
+    """
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type[MethodSettings]] = MethodSettings
+
+    def __init__(self, settings: SettingsT) -> None:
+        self.settings = settings
+
+    def not_applicable(self, task: ClientTask) -> str:
+        """Why the method is not defined for this client; empty where it is."""
+        return ""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Objective of a batch: the cross-entropy ``CE(f_p(x), y)``."""
+        return F.cross_entropy(model(batch.x), batch.y)
+
+    def sequence(self, task: ClientTask, rng: np.random.Generator) -> IndexArray:
+        """Rows of the training split in the order of one epoch: every sample once, shuffled."""
+        return rng.permutation(len(task.train))
+
+    def score(self, candidate: Candidate) -> float:
+        """What the selected epoch maximises: validation accuracy (section 7.3)."""
+        return candidate.val.accuracy or 0.0
+
+    def personalize(self, task: ClientTask, observe: Observer | None = None) -> Personalized:
+        """Personalize the global model for one client.
+
+        Args:
+            task: the client.
+            observe: called with the model, the epoch and the number of batches done, before the first
+                batch and after every batch; returns nothing to the method.
+
+        Returns:
+            The selected model.
+        """
+        return fine_tune(self, task, observe)
+
+
+def fine_tune(
+    method: Personalizer[SettingsT], task: ClientTask, observe: Observer | None = None, *, stage: int = 0
+) -> Personalized:
+    """Fine-tune a copy of the global model and keep the epoch with the best score; ties: the earliest.
+
+    Args:
+        method: gives the loss, the sequence of samples and the score.
+        task: the client.
+        observe: see :meth:`Personalizer.personalize`.
+        stage: number of the stage, for methods that fine-tune more than once.
+
+    Returns:
+        The selected model.
+    """
+    model = copy.deepcopy(task.global_model)
+    device = task.train.y.device
+    w_g = tuple(parameter.detach() for parameter in task.global_model.parameters())
+    adversarial = task.adversarial
+
+    def sequence(epoch: int) -> IndexArray:
+        address = (task.fl_seed, task.client, stage, epoch)
+        return method.sequence(task, generator(task.p_seed, Purpose.PERSONAL_BATCHES, *address))
+
+    def loss(model: nn.Module, rows: Tensor) -> Tensor:
+        batch = Batch(
+            task.train.x[rows], task.train.y[rows], adversarial.train_x[rows], adversarial.train_z[rows], w_g
+        )
+        return method.loss(model, batch)
+
+    best: Personalized | None = None
+    best_score = -np.inf
+    if observe is not None:
+        observe(model, 0, 0)
+    for step in train_locally(model, task.training, sequence=sequence, loss=loss, device=device):
+        if observe is not None:
+            observe(model, step.epoch, step.batch)
+        if not step.epoch_ends:
+            continue
+        candidate = Candidate(
+            evaluate(model, task.val.x, task.val.y),
+            evaluate(model, adversarial.val.x, adversarial.val.y),
+            adversarial.global_val_accuracy,
+        )
+        score = method.score(candidate)
+        if score > best_score:
+            best_score = score
+            state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            best = Personalized(state, step.epoch, candidate.val.accuracy)
+    if best is None:
+        raise ValueError(f"client {task.client}: no training sample in the sequence, nothing was fine-tuned")
+    return best
