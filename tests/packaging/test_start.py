@@ -1,0 +1,80 @@
+"""What our start-up file and our command line cost those who do not need us."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from environments import REPOSITORY, Environment, new_environment
+
+from fedml_spurious._fedml_run import starts_an_experiment
+
+LIST_OURS = "import sys; print([name for name in sys.modules if 'spurious' in name])"
+
+
+@pytest.fixture
+def hooked(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with nothing but the start-up file."""
+    environment = new_environment(tmp_path_factory.mktemp("hooked") / "env")
+    shutil.copy(REPOSITORY / "fedml_spurious.pth", environment.site_packages)
+    return environment
+
+
+def link_package(environment: Environment) -> None:
+    (environment.site_packages / "fedml_spurious").symlink_to(REPOSITORY / "fedml_spurious")
+
+
+def test_a_python_that_does_not_name_fedml_imports_nothing_of_ours(hooked: Environment) -> None:
+    link_package(hooked)
+    # By a relative path: the folder of the tests may have any name.
+    assert hooked.run("bin/python", "-c", LIST_OURS).stdout == "[]\n"
+
+
+def test_a_python_that_names_fedml_imports_the_hook_only(hooked: Environment) -> None:
+    link_package(hooked)
+    expected = ["fedml_spurious", "fedml_spurious._fedml_hook"]
+    assert hooked.run("bin/python", "-c", LIST_OURS, "fedml").stdout == f"{expected}\n"
+
+
+def test_the_start_up_file_is_silent_when_the_package_is_gone(hooked: Environment) -> None:
+    # Isolated from the running environment, which may have the package.
+    (hooked.site_packages / "outer.pth").unlink()
+    done = hooked.run("bin/python", "-c", LIST_OURS, "fedml")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["run", "--help"]])
+def test_help_imports_nothing_slow(args: list[str], bare: Environment) -> None:
+    link = Path(bare.site_packages / "fedml_spurious")
+    if not link.exists():
+        link_package(bare)
+    slow = {"torch", "torchvision", "fedml", "sklearn", "scipy", "matplotlib", "pandas"}
+    code = (
+        "import sys; from fedml_spurious.cli import main; "
+        f"main({args}, standalone_mode=False); "
+        f"sys.exit(str(set(sys.modules) & {slow}))"
+    )
+    done = bare.run(bare.python, "-c", code)
+    assert done.stdout.startswith("Usage:")
+    assert done.stderr == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "ours"),
+    [
+        ([], False),
+        (["--help"], False),
+        (["list"], False),
+        (["--cf", "list"], True),
+        (["--cf=mnist.yaml"], True),
+        (["--yaml_config_file", "mnist.yaml"], True),
+        (["--resume", "--cf", "mnist.yaml"], True),
+        (["--output", "logs", "--cf", "mnist.yaml"], True),
+        (["-k", "KEY", "list", "--cf", "mnist.yaml"], False),
+        (["list", "--cf", "mnist.yaml"], False),
+        (["--cfg", "mnist.yaml"], False),
+    ],
+)
+def test_a_configuration_before_fedmls_commands_makes_it_ours(args: list[str], ours: bool) -> None:
+    assert starts_an_experiment(args, {"list", "logs", "status", "stop"}) is ours
