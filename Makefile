@@ -1,0 +1,52 @@
+# Everything happens in .venv; a second call reinstalls only what setup.py changed.
+IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
+PYTHON ?= $(shell for name in python3.11 python3 python; do \
+	$$name -c '$(IS_311)' 2>/dev/null && echo $$name && break; done)
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+DESCRIPTION := setup.py pyproject.toml fedml_spurious.pth
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help quickstart install test check dist clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: .venv/.installed ## install and run the quickstart; a second call continues or shows it again
+	$(BIN)/fedml-spurious run --cf fedml_configs/quickstart.yaml --output runs/quickstart --resume
+
+install: .venv/.installed ## create .venv and install the package with all it needs
+
+test: .venv/.installed-test ## run all tests; PYTEST_ARGS="-k pgd" for some
+	$(BIN)/python -m pytest --timeout=900 $(PYTEST_ARGS)
+
+check: .venv/.installed-dev ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+dist: .venv/.installed-dev ## build the wheel and the source archive in dist/
+	rm -rf build dist
+	$(BIN)/python -m build
+
+clean: ## remove what was built; .venv and runs/ stay
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@'$(PYTHON)' -c '$(IS_311)' 2>/dev/null || { \
+		echo "FedML 0.9.6 needs Python 3.11, which is not $(or $(PYTHON),on the PATH)." \
+		"Install it or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 2; }  # half an environment would be taken for one
+
+.venv/.installed: $(DESCRIPTION) | $(BIN)/python
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+.venv/.installed-%: $(DESCRIPTION) | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[$(EXTRAS_$*)]'
+	touch $@ .venv/.installed
+
+EXTRAS_test := test,mpi
+EXTRAS_dev := dev
