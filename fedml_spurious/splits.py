@@ -120,6 +120,18 @@ class SplitFolder:
         finally:
             self._seals -= 1
 
+    @contextmanager
+    def unsealed(self) -> Iterator[None]:
+        """Allow a measurement to read every split inside the block, within :meth:`sealed` too.
+
+        Only functions that measure use it; what they read must not come back to what is being trained.
+        """
+        seals, self._seals = self._seals, 0
+        try:
+            yield
+        finally:
+            self._seals = seals
+
     def close(self) -> None:
         """End the use of the folder; there is nothing to release, as files are closed after each read."""
 

@@ -1,0 +1,72 @@
+"""The command line. torch and FedML are imported when a command runs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import click
+
+from data_partition.cli_errors import INTERRUPTED, friendly
+from fedml_spurious import __version__
+
+
+class _Partitions(click.Group):
+    """``partition NAME``; a script is imported when it is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from data_partition.registry import PARTITIONS
+
+        return list(PARTITIONS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from data_partition.registry import PARTITIONS
+
+        return PARTITIONS[cmd_name].command if cmd_name in PARTITIONS else None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Personalized federated learning that does not fall for spurious features, on FedML."""
+
+
+@main.command()
+@click.option(
+    "--cf",
+    "--yaml_config_file",
+    "config",
+    required=True,
+    metavar="CONFIG",
+    help="YAML file, or the name of one that ships with the package, such as quickstart.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Replace a value; may be repeated."
+)
+@click.option("--output", metavar="DIR", help="Folder of the run; runs/<name of CONFIG> where absent.")
+@click.option("--resume", is_flag=True, help="Continue the run in the folder where it stopped.")
+@friendly
+def run(config: str, overrides: tuple[str, ...], output: str | None, resume: bool) -> None:
+    """Train the global models, personalize and measure them as CONFIG says."""
+    from rich.console import Console
+
+    from fedml_spurious.config_file import find_config, load_settings
+    from fedml_spurious.experiment import run_experiment
+
+    path = find_config(config)
+    settings = load_settings(path, overrides)
+    folder = Path(output) if output else Path("runs") / path.stem
+    try:
+        run_experiment(settings, folder, resume=resume, console=Console(stderr=True))
+    except KeyboardInterrupt:
+        sets = "".join(f" --set {item}" for item in overrides)
+        again = f"fedml-spurious run --cf {config}{sets} --output {folder} --resume"
+        click.echo(f"Interrupted. What is finished is kept; continue with:\n  {again}", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+@main.group(cls=_Partitions)
+def partition() -> None:
+    """Make client split files; the same as ``python -m data_partition.NAME``."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,322 @@
+"""Settings of a run: FedML's sections and three of our own, validated and frozen."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic_core import PydanticCustomError
+
+from fedml_spurious.attacks import Attack, Norm
+from fedml_spurious.personalization import GLOBAL, METHODS, find_method
+from fedml_spurious.personalization.base import Personalizer
+from fedml_spurious.training import LocalTraining
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _as_tuple(value: Any) -> Any:
+    # YAML has lists only; a strict tuple field would refuse them.
+    return tuple(value) if isinstance(value, list) else value
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are errors and types are not converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CommonArgs(Section):
+    """``common_args``.
+
+    Attributes:
+        training_type: only ``simulation`` is available.
+        random_seed: seed of the federated step where ``experiment_args.fl_seeds`` names none.
+        scenario: FedML's key; only ``horizontal``.
+        using_mlops: FedML's key; its hosted platform is never contacted.
+        config_version: FedML's key; read by nothing here.
+    """
+
+    training_type: Literal["simulation"] = "simulation"
+    random_seed: int = Field(default=0, ge=0)
+    scenario: Literal["horizontal"] = "horizontal"
+    using_mlops: Literal[False] = False
+    config_version: str | None = None
+
+
+class DataArgs(Section):
+    """``data_args``.
+
+    Attributes:
+        dataset: name of the data set; the split files are ``<dataset>_train.h5`` and so on.
+        data_cache_dir: folder of existing client split files.
+        partition: options of the partition script that makes the split files in the run folder, where
+            ``data_cache_dir`` is absent.
+        raw: folder of the raw data that ``partition`` reads.
+    """
+
+    dataset: str = Field(min_length=1)
+    data_cache_dir: str | None = None
+    partition: dict[str, Any] | None = None
+    raw: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataArgs:
+        if (self.data_cache_dir is None) == (self.partition is None):
+            raise PydanticCustomError(
+                "one_source",
+                "expected either data_cache_dir (a folder of split files) or partition (options to make "
+                "them), got {got}",
+                {"got": "neither" if self.partition is None else "both"},
+            )
+        return self
+
+
+class ModelArgs(Section):
+    """``model_args``.
+
+    Attributes:
+        model: ``cnn_28x28``, ``cnn_64x64``, or ``module:factory``.
+        fc_width: width of the hidden fully connected layer; 4096 in the paper.
+    """
+
+    model: str = "cnn_28x28"
+    fc_width: Count = 4096
+
+
+class TrainArgs(Section):
+    """``train_args``: the federated step (appendix C.2).
+
+    Attributes:
+        client_num_in_total: number of clients; taken from the split files where it is absent.
+        client_num_per_round: clients that train in a round.
+        comm_round: number of rounds.
+        epochs: local epochs of a client in a round.
+        batch_size: samples per batch.
+        learning_rate: of Adam.
+        weight_decay: of Adam.
+    """
+
+    federated_optimizer: Literal["FedAvg"] = "FedAvg"
+    client_optimizer: Literal["adam"] = "adam"
+    client_num_in_total: Count | None = None
+    client_num_per_round: Count = 5
+    comm_round: Count = 500
+    epochs: Count = 5
+    batch_size: Count = 64
+    learning_rate: Positive = 1e-4
+    weight_decay: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _enough_clients(self) -> TrainArgs:
+        total = self.client_num_in_total
+        if total is not None and self.client_num_per_round > total:
+            raise PydanticCustomError(
+                "too_many_clients",
+                "client_num_per_round is {per_round}, but client_num_in_total is {total}; lower "
+                "client_num_per_round",
+                {"per_round": self.client_num_per_round, "total": total},
+            )
+        return self
+
+    def local_training(self) -> LocalTraining:
+        """How a client trains in a round."""
+        return LocalTraining(self.epochs, self.batch_size, self.learning_rate, self.weight_decay)
+
+
+class ValidationArgs(Section):
+    """``validation_args``.
+
+    Attributes:
+        frequency_of_the_test: rounds between measurements of the global model; the last is always measured.
+    """
+
+    frequency_of_the_test: Count = 10
+
+
+class DeviceArgs(Section):
+    """``device_args``.
+
+    Attributes:
+        using_gpu: train on CUDA.
+        gpu_id: number of the GPU.
+        threads: CPU threads of the process; torch's own choice where it is absent.
+    """
+
+    using_gpu: bool = False
+    gpu_id: int = Field(default=0, ge=0)
+    threads: Count | None = None
+
+
+class CommArgs(Section):
+    """``comm_args``.
+
+    Attributes:
+        backend: ``sp`` is the single-process simulation.
+    """
+
+    backend: Literal["sp"] = "sp"
+
+
+class TrackingArgs(Section):
+    """``tracking_args``: Weights & Biases, off by default.
+
+    Attributes:
+        enable_wandb: log the metrics of every measured round and the final table; needs the extra
+            ``tracking``, and is the one setting that lets a run open a network connection.
+        wandb_project: name of the project there.
+        run_name: name of the run there.
+    """
+
+    enable_wandb: bool = False
+    wandb_project: str = "fedml_spurious"
+    run_name: str | None = None
+
+
+class AttackArgs(Section):
+    """``attack_args``: PGD and the budget rule.
+
+    Attributes:
+        norm: ``linf`` or ``l2``.
+        eps: the budget, or where the budget rule starts.
+        budget: ``rule`` shrinks the budget until the success rate is in range; ``fixed`` takes ``eps``.
+        shrink: factor between two budgets of the rule.
+        success_low: smallest wanted success rate.
+        success_high: largest wanted success rate.
+        budget_samples: training samples per client on which the rule counts successes; all where absent.
+        steps: steps of PGD.
+        step_ratio: length of a step as a share of the budget.
+    """
+
+    norm: Norm = "linf"
+    eps: Positive = 0.031
+    budget: Literal["rule", "fixed"] = "rule"
+    shrink: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    success_low: Fraction = 0.3
+    success_high: Annotated[float, Field(gt=0, le=1)] = 0.5
+    budget_samples: Count | None = 256
+    steps: Count = 10
+    step_ratio: Positive = 0.25
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AttackArgs:
+        if self.success_low > self.success_high:
+            raise PydanticCustomError("order", "success_low is above success_high")
+        return self
+
+    def attack(self, eps: float) -> Attack:
+        """The attack with a given budget."""
+        return Attack(self.norm, eps, self.steps, self.step_ratio)
+
+
+class PersonalizationArgs(Section):
+    """``personalization_args``; every method adds a section of its own name with its options.
+
+    Attributes:
+        epochs: epochs of the fine-tuning; the paper has 5 on MNIST, 10 on CelebA and Coil20.
+        batch_size: samples per batch; as in ``train_args`` where absent.
+        learning_rate: of Adam; as in ``train_args`` where absent.
+        clients: ids of the clients to personalize; those that the split files name, else all, where absent.
+        trajectory_interval: batches between two rows of ``trajectory.csv``; 0 writes none.
+        save_models: keep every personal model as ``models/<client>.pt``.
+    """
+
+    epochs: Count = 5
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    clients: Names | None = None
+    trajectory_interval: int = Field(default=0, ge=0)
+    save_models: bool = False
+
+
+class ExperimentArgs(Section):
+    """``experiment_args``: what is run from one configuration.
+
+    Attributes:
+        methods: in the order of the table; ``module:Class`` for a method of your own.
+        fl_seeds: seeds of the federated step; ``common_args.random_seed`` where absent.
+        personalization_seeds: seeds of the personalization step.
+    """
+
+    methods: Names = (GLOBAL, *METHODS)
+    fl_seeds: Seeds | None = None
+    personalization_seeds: Seeds = (0,)
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> ExperimentArgs:
+        for key in ("methods", "fl_seeds", "personalization_seeds"):
+            values = getattr(self, key) or ()
+            if len(set(values)) < len(values):
+                raise PydanticCustomError("repeats", "{key} names something twice", {"key": key})
+        return self
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    common_args: CommonArgs = CommonArgs()
+    data_args: DataArgs
+    model_args: ModelArgs = ModelArgs()
+    train_args: TrainArgs = TrainArgs()
+    validation_args: ValidationArgs = ValidationArgs()
+    device_args: DeviceArgs = DeviceArgs()
+    comm_args: CommArgs = CommArgs()
+    tracking_args: TrackingArgs = TrackingArgs()
+    personalization_args: PersonalizationArgs
+    attack_args: AttackArgs = AttackArgs()
+    experiment_args: ExperimentArgs = ExperimentArgs()
+
+    @property
+    def fl_seeds(self) -> tuple[int, ...]:
+        """Seeds of the federated step."""
+        return self.experiment_args.fl_seeds or (self.common_args.random_seed,)
+
+    def methods(self) -> dict[str, Personalizer[Any] | None]:
+        """The methods by name, in the order of the table, with their options; None is the global model."""
+        found: dict[str, Personalizer[Any] | None] = {}
+        for name in self.experiment_args.methods:
+            if name == GLOBAL:
+                found[GLOBAL] = None
+                continue
+            method = find_method(name)
+            found[method.name] = method(getattr(self.personalization_args, method.name))
+        return found
+
+    def fine_tuning(self) -> LocalTraining:
+        """How a client fine-tunes."""
+        own, train = self.personalization_args, self.train_args
+        return LocalTraining(
+            own.epochs,
+            own.batch_size or train.batch_size,
+            own.learning_rate or train.learning_rate,
+            train.weight_decay,
+        )
+
+
+@cache
+def settings_type(methods: tuple[str, ...]) -> type[Settings]:
+    """The settings model with a section for every built-in method and for those named.
+
+    Args:
+        methods: names of methods, ``module:Class`` for one's own.
+
+    Raises:
+        InputError: there is no such method, or two have the same name.
+    """
+    known = dict(METHODS)
+    known.update((find_method(name).name, find_method(name)) for name in methods if name != GLOBAL)
+    fields: dict[str, Any] = {
+        name: (method.settings_type, method.settings_type()) for name, method in known.items()
+    }
+    personalization = create_model("PersonalizationArgs", __base__=PersonalizationArgs, **fields)
+    return create_model(
+        "Settings", __base__=Settings, personalization_args=(personalization, personalization())
+    )

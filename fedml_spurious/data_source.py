@@ -1,0 +1,30 @@
+"""Where a run's client split files come from: a folder that is there, or a partition made for the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from data_partition.registry import PARTITIONS
+from fedml_spurious.config import Settings
+from fedml_spurious.progress import stage
+from fedml_spurious.run_folder import RunFolder
+from fedml_spurious.splits import SplitFolder
+
+
+def open_data(settings: Settings, folder: RunFolder, console: Console) -> SplitFolder:
+    """Open the client split files, and make them first where the settings say so.
+
+    Raises:
+        InputError: the files are absent or damaged, or the partition options or raw data are wrong.
+    """
+    chosen = settings.data_args
+    if chosen.data_cache_dir is not None:
+        return SplitFolder(Path(chosen.data_cache_dir).expanduser(), name=chosen.dataset)
+    partition = PARTITIONS[chosen.dataset]
+    options = partition.Options.model_validate(chosen.partition)
+    raw = Path(chosen.raw).expanduser() if chosen.raw else None
+    with stage(console, f"Splits of {chosen.dataset}", total=1) as bar:
+        partition.build(options, raw=raw, out=folder.data, progress=bar.set)
+    return SplitFolder(folder.data, name=chosen.dataset)

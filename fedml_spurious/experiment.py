@@ -1,0 +1,191 @@
+"""A whole run: data, global models, personal models, results."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from fedml_spurious.clients import choose_clients, require_samples
+from fedml_spurious.config import Settings
+from fedml_spurious.data_source import open_data
+from fedml_spurious.errors import InputError
+from fedml_spurious.federated_step import finished_rounds, global_model, train_global_model
+from fedml_spurious.personal_step import ClientStep, ResultStore, Work, choose_budget, plan_work
+from fedml_spurious.progress import Stage, stage
+from fedml_spurious.results import summarize, write_results
+from fedml_spurious.run_folder import RunFolder, check_folder, scratch_folder, write_config
+from fedml_spurious.splits import SplitFolder
+from fedml_spurious.storage import write_json
+from fedml_spurious.table import show_table, write_table
+
+logger = logging.getLogger(__name__)
+
+
+def run_experiment(settings: Settings, output: Path, *, resume: bool, console: Console) -> None:
+    """Do everything that a configuration asks for, except what an earlier process finished already.
+
+    Args:
+        settings: settings of the run.
+        output: folder of the run; everything that is written is written there.
+        resume: whether to continue a run that is there.
+        console: where progress goes; the final table goes to standard output.
+
+    Raises:
+        InputError: settings, data or folder are wrong; nothing was trained.
+        RunError: writing failed; what was finished is kept.
+    """
+    device = choose_device(settings)
+    folder = check_folder(output, settings, resume=resume)
+    with log_file(folder.log), scratch_folder(output):
+        data = open_data(settings, folder, console)
+        clients = check_data(settings, data)
+        write_config(folder, settings)
+        folder.note("start", clients=len(clients), dataset=data.meta.name)
+        plan = plan_work(settings, clients)
+        models = _federated_step(settings, data, folder, device, console)
+        store = _personal_step(settings, data, folder, models, plan, console)
+        results = [store.get(work) for work in plan]
+        write_results(folder.results, results)
+        summaries = summarize(results)
+        write_table(folder.path, summaries)
+        folder.note("done")
+    show_table(Console(), summaries)
+    console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
+
+
+def choose_device(settings: Settings) -> torch.device:
+    """The device that the settings ask for, with the threads and the determinism that go with it.
+
+    Raises:
+        InputError: a GPU is asked for that is not there.
+    """
+    chosen = settings.device_args
+    if chosen.threads is not None:
+        torch.set_num_threads(chosen.threads)
+    if not chosen.using_gpu:
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if chosen.gpu_id >= count:
+        found = f"{count} GPUs, numbered from 0" if count else "no CUDA GPU"
+        raise InputError(
+            f"device_args.using_gpu: GPU {chosen.gpu_id} is asked for, but torch finds {found} on this "
+            "machine; set device_args.using_gpu=false or another gpu_id"
+        )
+    # The same bytes on the same GPU need deterministic kernels; cuBLAS reads this before its first use.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    return torch.device("cuda", chosen.gpu_id)
+
+
+def check_data(settings: Settings, data: SplitFolder) -> tuple[str, ...]:
+    """Check that the settings fit the data.
+
+    Returns:
+        Ids of the clients to personalize.
+
+    Raises:
+        InputError: numbers of clients, classes or image sizes do not fit, or a needed split is empty.
+    """
+    found, train = len(data.client_ids), settings.train_args
+    if train.client_num_in_total not in (None, found):
+        raise InputError(
+            f"train_args.client_num_in_total: is {train.client_num_in_total}, but {data.meta.name} has "
+            f"{found} clients; set it to {found} or leave it out"
+        )
+    if train.client_num_per_round > found:
+        raise InputError(
+            f"train_args.client_num_per_round: is {train.client_num_per_round}, but {data.meta.name} has "
+            f"{found} clients; set it to {found} or less"
+        )
+    for client in data.client_ids:
+        require_samples(data, client, ("train",))
+    with torch.device("meta"):  # the shapes are checked without the memory
+        global_model(settings, data, 0)
+    return choose_clients(data, settings.personalization_args.clients)
+
+
+def _federated_step(
+    settings: Settings, data: SplitFolder, folder: RunFolder, device: torch.device, console: Console
+) -> dict[int, nn.Module]:
+    """The global model of every federated seed."""
+    done = sum(finished_rounds(folder, settings, seed) for seed in settings.fl_seeds)
+    total = settings.train_args.comm_round * len(settings.fl_seeds)
+    with stage(console, "Global model, rounds", total=total, done=done) as bar:
+        return {
+            seed: train_global_model(settings, data, folder, fl_seed=seed, device=device, stage=bar)
+            for seed in settings.fl_seeds
+        }
+
+
+def _personal_step(
+    settings: Settings,
+    data: SplitFolder,
+    folder: RunFolder,
+    models: dict[int, nn.Module],
+    plan: Sequence[Work],
+    console: Console,
+) -> ResultStore:
+    store = ResultStore(folder, plan)
+    left = [work for work in plan if not store.has(work)]
+    with stage(console, "Personal models", total=len(plan), done=len(plan) - len(left)) as bar:
+        for fl_seed, model in models.items():
+            own = [work for work in left if work.fl_seed == fl_seed]
+            if own:
+                clients = sorted({work.client for work in plan})
+                _personalize_seed(settings, data, folder, model, own, clients, store, bar)
+    return store
+
+
+def _personalize_seed(
+    settings: Settings,
+    data: SplitFolder,
+    folder: RunFolder,
+    model: nn.Module,
+    left: Sequence[Work],
+    clients: Sequence[str],
+    store: ResultStore,
+    bar: Stage,
+) -> None:
+    fl_seed = left[0].fl_seed
+    device = next(model.parameters()).device
+    budget = choose_budget(settings, data, model, clients, device)
+    if not budget.in_range:
+        logger.warning("fl%d: the attack's success rate is outside the wanted range: %s", fl_seed, budget)
+    details: dict[str, Any] = {"eps": budget.eps, "in_range": budget.in_range, "trail": budget.trail}
+    write_json(folder.global_part(fl_seed) / "budget.json", details)
+    # By client, so that its data and adversarial examples are made once for all methods and seeds.
+    for client in sorted({work.client for work in left}):
+        step = ClientStep(settings, data, model, client, eps=budget.eps, fl_seed=fl_seed)
+        for work in left:
+            if work.client == client:
+                result = step.run(work, folder)
+                store.add(work, result)
+                folder.note("client", **vars(work), seconds=result.seconds)
+                bar.advance(f"fl{fl_seed} client {client} {work.method}")
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Send all log messages, FedML's and warnings among them, to a file instead of the terminal."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = before
+        root.setLevel(level)
+        handler.close()

@@ -1,0 +1,227 @@
+"""The federated step: one global model per seed, with checkpoints that survive a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedml_spurious.clients import load_test_data
+from fedml_spurious.config import Settings
+from fedml_spurious.errors import InputError
+from fedml_spurious.fedavg import State, copy_state, load_state, state_mismatch
+from fedml_spurious.metrics import EMPTY, Evaluation, disparity, evaluate
+from fedml_spurious.models import build_model
+from fedml_spurious.progress import Stage
+from fedml_spurious.run_folder import RunFolder
+from fedml_spurious.splits import SplitFolder
+from fedml_spurious.storage import atomic_path, write_csv, write_json
+
+logger = logging.getLogger(__name__)
+
+ROUND_COLUMNS = (
+    "round", "clients", "train_loss", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc",
+)  # fmt: skip
+
+
+def global_model(settings: Settings, data: SplitFolder, fl_seed: int) -> nn.Module:
+    """The network with the initial weights of a federated seed."""
+    return build_model(
+        settings.model_args.model,
+        num_classes=data.num_classes,
+        image_shape=data.image_shape,
+        fc_width=settings.model_args.fc_width,
+        seed=fl_seed,
+    )
+
+
+def identity(settings: Settings, data: SplitFolder, fl_seed: int) -> dict[str, Any]:
+    """What determines a global model, and the SHA-256 of that."""
+    determinants = {
+        "data": data.fingerprint,
+        "model": settings.model_args.model_dump(),
+        "training": settings.train_args.model_dump(exclude={"client_num_in_total"}),
+        "measured_every": settings.validation_args.frequency_of_the_test,
+        "fl_seed": fl_seed,
+    }
+    digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
+    return {"sha256": digest, "determined_by": determinants}
+
+
+def finished_rounds(folder: RunFolder, settings: Settings, fl_seed: int) -> int:
+    """Rounds that need not be run again."""
+    part = folder.global_part(fl_seed)
+    if (part / "model.pt").exists():
+        return settings.train_args.comm_round
+    if (part / "checkpoint.pt").exists():
+        return int(load_tensors(part / "checkpoint.pt")["rounds"])
+    return 0
+
+
+def train_global_model(
+    settings: Settings,
+    data: SplitFolder,
+    folder: RunFolder,
+    *,
+    fl_seed: int,
+    device: torch.device,
+    stage: Stage,
+) -> nn.Module:
+    """Train the global model of a seed, or take it where it is finished.
+
+    Every round ends with a checkpoint; a later call goes on from the last one, to the same bytes.
+
+    Args:
+        settings: settings of the run.
+        data: client split files.
+        folder: run folder.
+        fl_seed: seed of the federated step.
+        device: where to train.
+        stage: advanced once per round.
+
+    Returns:
+        The global model on ``device``.
+
+    Raises:
+        InputError: what is stored there is of other data, settings or another architecture.
+    """
+    part = folder.global_part(fl_seed)
+    _claim(part, identity(settings, data, fl_seed))
+    model = global_model(settings, data, fl_seed)
+    if (part / "model.pt").exists():
+        _load_checked(model, load_tensors(part / "model.pt"), part / "model.pt")
+        return model.to(device)
+    start, rows = 0, list[dict[str, Any]]()
+    if (part / "checkpoint.pt").exists():
+        checkpoint = load_tensors(part / "checkpoint.pt")
+        _load_checked(model, checkpoint["model"], part / "checkpoint.pt")
+        start, rows = checkpoint["rounds"], checkpoint["rows"]
+        logger.info("global model fl%d: going on after %d rounds", fl_seed, start)
+    _run_rounds(settings, data, folder, model.to(device), (start, rows), fl_seed, stage)
+    save_tensors(part / "model.pt", copy_state(model))
+    return model
+
+
+def _run_rounds(
+    settings: Settings,
+    data: SplitFolder,
+    folder: RunFolder,
+    model: nn.Module,
+    so_far: tuple[int, list[dict[str, Any]]],
+    fl_seed: int,
+    stage: Stage,
+) -> None:
+    # FedML takes seconds to import, which a run that finds its global models finished need not pay.
+    from fedml_spurious.fedml_adapter.arguments import fedml_arguments
+    from fedml_spurious.fedml_adapter.dataset import fedml_dataset
+    from fedml_spurious.fedml_adapter.simulator import Round, SingleProcessSimulator
+
+    start, rows = so_far
+    part = folder.global_part(fl_seed)
+    device = next(model.parameters()).device
+    last = settings.train_args.comm_round - 1
+
+    def after_round(finished: Round) -> None:
+        measured = (
+            finished.index % settings.validation_args.frequency_of_the_test == 0 or finished.index == last
+        )
+        metrics = measure_global_model(finished.model, data, device) if measured else {}
+        losses = [loss for loss in finished.losses if loss is not None]
+        row = {
+            "round": finished.index,
+            "clients": " ".join(data.client_ids[client] for client in finished.clients),
+            "train_loss": sum(losses) / len(losses),
+            **metrics,
+        }
+        rows.append(row)
+        checkpoint = {"rounds": finished.index + 1, "model": copy_state(finished.model), "rows": rows}
+        save_tensors(part / "checkpoint.pt", checkpoint)
+        write_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
+        folder.note("round", fl_seed=fl_seed, **row)
+        accuracy = f"Acc_B {row['acc_b']:.3f}" if measured else ""
+        stage.advance(f"fl{fl_seed} loss {row['train_loss']:.3f} {accuracy}")
+
+    arguments = fedml_arguments(settings, fl_seed=fl_seed, num_clients=len(data.client_ids))
+    dataset = fedml_dataset(data, data.client_ids, batch_size=settings.train_args.batch_size)
+    simulator = SingleProcessSimulator(
+        arguments, device, dataset, model, start_round=start, after_round=after_round
+    )
+    with data.sealed():
+        simulator.run()
+
+
+def measure_global_model(
+    model: nn.Module, data: SplitFolder, device: torch.device
+) -> dict[str, float | None]:
+    """Accuracy and loss over all samples of all clients' test sets, pooled."""
+    biased, conflicting = EMPTY, EMPTY
+    with data.unsealed():
+        for client in data.client_ids:
+            tests = load_test_data(data, client, device)
+            biased += evaluate(model, tests.biased.x, tests.biased.y)
+            conflicting += evaluate(model, tests.conflicting.x, tests.conflicting.y)
+    return accuracy_cells(biased, conflicting)
+
+
+def accuracy_cells(biased: Evaluation, conflicting: Evaluation) -> dict[str, float | None]:
+    """Cells of a row that both test sets determine."""
+    return {
+        "acc_b": biased.accuracy,
+        "acc_bc": conflicting.accuracy,
+        "disparity": disparity(biased.accuracy, conflicting.accuracy),
+        "loss_b": biased.loss,
+        "loss_bc": conflicting.loss,
+    }
+
+
+def _claim(part: Path, wanted: Mapping[str, Any]) -> None:
+    """Bind a part of the run folder to what determines it; refuse a part that is bound to something else."""
+    path = part / "identity.json"
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["sha256"] == wanted["sha256"]:
+        return
+    before, now = found["determined_by"], wanted["determined_by"]
+    changed = [name for name in now if before.get(name) != now[name]]
+    raise InputError(
+        f"{part}: was made from other settings or data (changed: {', '.join(changed)}); give another --output"
+    )
+
+
+def _load_checked(model: nn.Module, state: State, path: Path) -> None:
+    mismatch = state_mismatch(model, state)
+    if mismatch:
+        raise InputError(
+            f"{path}: holds another architecture: {mismatch}. Use the model_args it was trained with, or "
+            "give another --output"
+        )
+    load_state(model, state)
+
+
+def save_tensors(path: Path, content: Any) -> None:
+    """Write tensors and plain values atomically, loadable with ``weights_only=True``."""
+    with atomic_path(path) as draft:
+        torch.save(content, draft)
+
+
+def load_tensors(path: Path) -> Any:
+    """Read what :func:`save_tensors` wrote.
+
+    Raises:
+        InputError: the file is broken or holds something else.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise InputError(
+            f"{path}: cannot be read as a checkpoint ({type(error).__name__}); remove the file to start this "
+            "part again"
+        ) from error

@@ -1,0 +1,1 @@
+"""The only place that imports FedML. Importing this package itself does not."""

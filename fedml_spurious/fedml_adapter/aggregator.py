@@ -1,0 +1,78 @@
+"""FedML's server aggregator, with federated averaging."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from fedml.core import ServerAggregator
+from torch import Tensor, nn
+
+from fedml_spurious.fedavg import State, average, copy_state, load_state
+from fedml_spurious.fedml_adapter.arguments import read_arguments
+from fedml_spurious.fedml_adapter.trainer import collect
+from fedml_spurious.metrics import EMPTY, evaluate
+
+logger = logging.getLogger(__name__)
+
+
+class SpuriousAggregator(ServerAggregator):  # type: ignore[misc]  # FedML has no types
+    """Federated averaging (McMahan et al. 2017), weighted by numbers of training samples.
+
+    FedML's MPI simulation averages by itself and only stores the result here; its cross-silo runner and our
+    simulator call :meth:`aggregate`.
+
+    Args:
+        model: the global model.
+        args: FedML's arguments.
+    """
+
+    def __init__(self, model: nn.Module, args: Any) -> None:
+        super().__init__(model, args)
+        self.settings = read_arguments(args)
+
+    def get_model_params(self) -> State:
+        """The global weights, copied to the CPU."""
+        return copy_state(self.model)
+
+    def set_model_params(self, model_parameters: Mapping[str, Tensor]) -> None:
+        """Load global weights; integer buffers stay integers."""
+        load_state(self.model, model_parameters)
+
+    def aggregate(self, raw_client_model_or_grad_list: list[tuple[int, Mapping[str, Tensor]]]) -> State:
+        """Average the clients' models; see :func:`fedml_spurious.fedavg.average`."""
+        return average(raw_client_model_or_grad_list)
+
+    def test(
+        self, test_data: Iterable[Any], device: torch.device, args: Any
+    ) -> tuple[float | None, float | None, None, None]:
+        """Accuracy and mean loss of the global model on a loader; FedML's tuple has four places."""
+        self.model.to(device)
+        result = evaluate(self.model, *collect(test_data, device))
+        logger.info("test accuracy %s, loss %s", result.accuracy, result.loss)
+        return result.accuracy, result.loss, None, None
+
+    def test_all(
+        self,
+        train_data_local_dict: Mapping[int, Iterable[Any]],
+        test_data_local_dict: Mapping[int, Iterable[Any]],
+        device: torch.device,
+        args: Any,
+    ) -> bool:
+        """Measure the global model on every client's biased test set, every so many rounds.
+
+        Returns:
+            True, which tells FedML that nothing is left to measure.
+        """
+        round_index, every = int(args.round_idx), self.settings.frequency_of_the_test
+        if round_index % every == 0 or round_index == self.settings.comm_round - 1:
+            self.model.to(device)
+            total = EMPTY
+            for loader in test_data_local_dict.values():
+                batches = list(loader)
+                if batches:
+                    total += evaluate(self.model, *collect(batches, device))
+            logger.info("round %d: Acc_B %s over all clients", round_index, total.accuracy)
+        return True

@@ -1,0 +1,107 @@
+"""Single-process simulation that uses the trainer and the aggregator that it is given.
+
+FedML 0.9.6's own single-process simulator takes both and uses neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fedml.core import ClientTrainer, ServerAggregator
+from torch import nn
+
+from fedml_spurious.fedavg import sample_clients
+from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
+from fedml_spurious.fedml_adapter.arguments import read_arguments
+from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round.
+
+    Attributes:
+        index: from 0.
+        clients: indices of the clients that trained.
+        losses: mean training loss of each of them; None where the trainer keeps none.
+        model: the global model after the round; not to be changed.
+    """
+
+    index: int
+    clients: tuple[int, ...]
+    losses: tuple[float | None, ...]
+    model: nn.Module
+
+
+class SingleProcessSimulator:
+    """Runs FedAvg rounds in this process; takes what FedML's ``SimulatorSingleProcess`` takes.
+
+    Args:
+        args: FedML's arguments.
+        device: where clients train.
+        dataset: FedML's list of eight.
+        model: the global model; its weights are where training starts.
+        client_trainer: any FedML trainer; ours where absent.
+        server_aggregator: any FedML aggregator; ours where absent.
+        start_round: first round to run, when an earlier process did those before it.
+        after_round: called after every round.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        device: torch.device,
+        dataset: Sequence[Any],
+        model: nn.Module,
+        client_trainer: ClientTrainer | None = None,
+        server_aggregator: ServerAggregator | None = None,
+        *,
+        start_round: int = 0,
+        after_round: Callable[[Round], None] | None = None,
+    ) -> None:
+        self.args = args
+        self.settings = read_arguments(args)
+        self.device = device
+        _, _, _, _, self.train_counts, self.train_loaders, self.test_loaders, _ = dataset
+        self.trainer = SpuriousTrainer(model, args) if client_trainer is None else client_trainer
+        self.aggregator = SpuriousAggregator(model, args) if server_aggregator is None else server_aggregator
+        self.start_round = start_round
+        self.after_round = after_round
+
+    def run(self) -> None:
+        """Run the rounds that are left; the aggregator holds the global model at the end."""
+        for index in range(self.start_round, self.settings.comm_round):
+            self.args.round_idx = index
+            finished = self._round(index)
+            if self.after_round is not None:
+                self.after_round(finished)
+
+    def _round(self, index: int) -> Round:
+        clients = sample_clients(
+            self.settings.random_seed,
+            index,
+            total=self.settings.client_num_in_total,
+            per_round=self.settings.client_num_per_round,
+        )
+        global_params = self.aggregator.get_model_params()
+        updates, losses = [], []
+        for client in clients:
+            updates.append((self.train_counts[client], self._train_client(client, global_params)))
+            losses.append(getattr(self.trainer, "last_loss", None))
+        updates, _ = self.aggregator.on_before_aggregation(updates)
+        averaged = self.aggregator.on_after_aggregation(self.aggregator.aggregate(updates))
+        self.aggregator.set_model_params(averaged)
+        return Round(index, tuple(clients), tuple(losses), self.aggregator.model)
+
+    def _train_client(self, client: int, global_params: Any) -> Any:
+        trainer, loader = self.trainer, self.train_loaders[client]
+        trainer.set_id(client)
+        trainer.set_model_params(global_params)
+        trainer.update_dataset(loader, self.test_loaders[client], self.train_counts[client])
+        trainer.on_before_local_training(loader, self.device, self.args)
+        trainer.train(loader, self.device, self.args)
+        trainer.on_after_local_training(loader, self.device, self.args)
+        return trainer.get_model_params()

@@ -1,0 +1,99 @@
+"""FedML's client trainer, with the paper's local update."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from fedml.core import ClientTrainer
+from torch import Tensor, nn
+
+from fedml_spurious.fedavg import State, copy_state, load_state
+from fedml_spurious.fedml_adapter.arguments import read_arguments
+from fedml_spurious.metrics import evaluate
+from fedml_spurious.seeds import Purpose, generator
+from fedml_spurious.training import IndexArray, train_locally
+
+logger = logging.getLogger(__name__)
+
+
+def collect(loader: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Gather a loader's batches ``(x, y)`` as two tensors on ``device``.
+
+    The trainer shuffles by itself, with addressed seeds, so the loader should keep its order.
+
+    Args:
+        loader: yields at least one batch of images (B, 3, H, W) and labels (B,).
+        device: where the tensors go.
+
+    Returns:
+        Images (N, 3, H, W) and labels (N,).
+    """
+    images, labels = zip(*loader, strict=True)
+    return torch.cat(images).to(device), torch.cat(labels).to(device)
+
+
+class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no types
+    """Trains the global model on one client's data (appendix C.2): Adam, fresh per client and round.
+
+    Works wherever FedML takes a ``ClientTrainer``. The order of the samples depends on ``random_seed``,
+    the round and the client alone. The client is the loader's ``client_index`` where it has one, else the
+    id that FedML sets.
+
+    Args:
+        model: the network.
+        args: FedML's arguments.
+    """
+
+    def __init__(self, model: nn.Module, args: Any) -> None:
+        super().__init__(model, args)
+        self.settings = read_arguments(args)
+        self.last_loss: float | None = None
+
+    def get_model_params(self) -> State:
+        """The weights, copied to the CPU: later training does not change them."""
+        return copy_state(self.model)
+
+    def set_model_params(self, model_parameters: Mapping[str, Tensor]) -> None:
+        """Load weights; integer buffers arrive as floats from FedML's aggregation and become integers."""
+        load_state(self.model, model_parameters)
+
+    def train(self, train_data: Iterable[Any], device: torch.device, args: Any) -> None:
+        """Train on one client's data in place.
+
+        Args:
+            train_data: the client's loader, in a fixed order.
+            device: where to train.
+            args: FedML's arguments; only ``round_idx`` is read, the rest was read at construction.
+        """
+        settings = self.settings
+        client = _client_of(train_data, self.id)
+        round_index = int(args.round_idx)
+        x, y = collect(train_data, device)
+        self.model.to(device)
+
+        def sequence(epoch: int) -> IndexArray:
+            rng = generator(settings.random_seed, Purpose.LOCAL_BATCHES, round_index, client, epoch)
+            return rng.permutation(len(y))
+
+        def loss(model: nn.Module, rows: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(model(x[rows]), y[rows])
+
+        steps = train_locally(
+            self.model, settings.local_training(), sequence=sequence, loss=loss, device=device
+        )
+        losses = torch.stack([step.loss for step in steps])
+        self.last_loss = float(losses.mean())
+        logger.info("round %d client %d: training loss %.4f", round_index, client, self.last_loss)
+
+    def test(self, test_data: Iterable[Any], device: torch.device, args: Any) -> dict[str, float]:
+        """Counts of the model on a loader, under FedML's names; ``test_loss`` is a sum."""
+        self.model.to(device)
+        result = evaluate(self.model, *collect(test_data, device))
+        return {"test_correct": result.correct, "test_total": result.count, "test_loss": result.loss_sum}
+
+
+def _client_of(loader: Any, fallback: int) -> int:
+    return int(loader.client_index) if hasattr(loader, "client_index") else fallback

@@ -1,0 +1,196 @@
+"""Rows per client, and the table that is derived from them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fedml_spurious.errors import InputError
+from fedml_spurious.metrics import client_mean, disparity, weighted_mean
+from fedml_spurious.storage import read_csv, write_csv
+
+
+@dataclass(frozen=True)
+class ClientResult:
+    """One row of ``results.csv``: one method, pair of seeds and client. None: does not apply.
+
+    Attributes:
+        dataset: name of the data set.
+        method: name of the method; ``global`` is the global model as it is.
+        fl_seed: seed of the federated step.
+        p_seed: seed of the personalization step.
+        client: id of the client.
+        n_train: training samples.
+        n_val: validation samples.
+        n_test: samples of the biased test set.
+        n_test_bc: samples of the bias-conflicting test set.
+        acc_b: accuracy on the biased test set, in [0, 1].
+        acc_bc: accuracy on the bias-conflicting test set.
+        disparity: ``acc_b - acc_bc``.
+        loss_b: mean cross-entropy on the biased test set, in nats.
+        loss_bc: mean cross-entropy on the bias-conflicting test set.
+        acc_adv: accuracy on adversarial examples of the biased test set, made from the global model.
+        loss_adv: mean cross-entropy on the same.
+        val_acc: accuracy on the validation split.
+        selected_epoch: epoch whose model was selected, from 1.
+        eps: budget of the attack.
+        lam_adv: coefficient of the adversarial term.
+        lam_l2: coefficient of the L2 term.
+        seconds: time of the personalization, measurement excluded.
+    """
+
+    dataset: str
+    method: str
+    fl_seed: int
+    p_seed: int | None
+    client: str
+    n_train: int
+    n_val: int
+    n_test: int
+    n_test_bc: int
+    acc_b: float | None
+    acc_bc: float | None
+    disparity: float | None
+    loss_b: float | None
+    loss_bc: float | None
+    acc_adv: float | None
+    loss_adv: float | None
+    val_acc: float | None
+    selected_epoch: int | None
+    eps: float | None
+    lam_adv: float | None
+    lam_l2: float | None
+    seconds: float | None
+
+
+COLUMNS = tuple(field.name for field in fields(ClientResult))
+_TEXT = ("dataset", "method", "client")
+_INTEGERS = ("fl_seed", "p_seed", "n_train", "n_val", "n_test", "n_test_bc", "selected_epoch")
+
+
+def write_results(path: Path, results: Iterable[ClientResult]) -> None:
+    """Write rows in the contract's columns, atomically; floats keep every digit."""
+    write_csv(path, COLUMNS, [vars(result) for result in results])
+
+
+def read_results(path: Path) -> list[ClientResult]:
+    """Read what :func:`write_results` wrote.
+
+    Raises:
+        InputError: the file is absent or is no such table.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected the results of a finished run")
+    rows = read_csv(path)
+    try:
+        return [ClientResult(**{name: _parse(name, row[name]) for name in COLUMNS}) for row in rows]
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: broken table ({error}); expected the columns {','.join(COLUMNS)}"
+        ) from None
+
+
+def _parse(name: str, cell: str) -> Any:
+    if name in _TEXT:
+        return cell
+    if not cell:
+        return None
+    return int(cell) if name in _INTEGERS else float(cell)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over seeds.
+
+    Attributes:
+        mean: mean over the pairs of seeds.
+        std: standard deviation (n - 1) over them; None for a single pair.
+        count: number of pairs.
+    """
+
+    mean: float
+    std: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """A row of the table. Every value is averaged over clients first and over seeds then.
+
+    Attributes:
+        method: name of the method.
+        clients: number of clients.
+        mean: client means (each client counts the same) of acc_b, acc_bc, disparity, abs_disparity, acc_adv.
+        weighted: the same weighted by the clients' numbers of test samples.
+    """
+
+    method: str
+    clients: int
+    mean: Mapping[str, Spread | None]
+    weighted: Mapping[str, Spread | None]
+
+
+QUANTITIES = {
+    "acc_b": "Acc_B",
+    "acc_bc": "Acc_BC",
+    "disparity": "Disparity",
+    "abs_disparity": "|Disparity|",
+    "acc_adv": "Acc_Adv",
+}
+
+
+def summarize(results: Sequence[ClientResult]) -> list[MethodSummary]:
+    """Average rows per method, in the order in which methods appear.
+
+    ``disparity`` is the difference of the averaged accuracies. ``abs_disparity`` is its absolute value for
+    every pair of seeds before the average over seeds, so that signs of different runs do not cancel.
+    """
+    methods: dict[str, list[ClientResult]] = {}
+    for result in results:
+        methods.setdefault(result.method, []).append(result)
+    return [
+        MethodSummary(
+            method,
+            len({row.client for row in rows}),
+            _averages(rows, _client_mean),
+            _averages(rows, _weighted),
+        )
+        for method, rows in methods.items()
+    ]
+
+
+def _client_mean(rows: Sequence[ClientResult]) -> dict[str, float | None]:
+    return {
+        name: client_mean([getattr(row, name) for row in rows]) for name in ("acc_b", "acc_bc", "acc_adv")
+    }
+
+
+def _weighted(rows: Sequence[ClientResult]) -> dict[str, float | None]:
+    weights = {"acc_b": "n_test", "acc_bc": "n_test_bc", "acc_adv": "n_test"}
+    return {
+        name: weighted_mean([getattr(row, name) for row in rows], [getattr(row, weight) for row in rows])
+        for name, weight in weights.items()
+    }
+
+
+def _averages(rows: Sequence[ClientResult], pool: Any) -> dict[str, Spread | None]:
+    runs: dict[tuple[int, int | None], list[ClientResult]] = {}
+    for row in rows:
+        runs.setdefault((row.fl_seed, row.p_seed), []).append(row)
+    pooled = [pool(run) for run in runs.values()]
+    for values in pooled:
+        values["disparity"] = disparity(values["acc_b"], values["acc_bc"])
+        values["abs_disparity"] = None if values["disparity"] is None else abs(values["disparity"])
+    return {name: spread([values[name] for values in pooled]) for name in QUANTITIES}
+
+
+def spread(values: Sequence[float | None]) -> Spread | None:
+    """Mean and standard deviation of the values that are there; None where none is."""
+    present = [value for value in values if value is not None]
+    if not present:
+        return None
+    deviation = statistics.stdev(present) if len(present) > 1 else None
+    return Spread(statistics.fmean(present), deviation, len(present))

@@ -1,0 +1,221 @@
+"""The folder of a run: where everything is, what may be continued, and nothing outside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fedml_spurious.config import Settings
+from fedml_spurious.errors import InputError
+from fedml_spurious.storage import PARTIAL_SUFFIX, require_writable_folder, write_json, write_text
+
+# What may differ between a run and its continuation: it does not change the numbers of finished parts.
+_FREE = (
+    ("experiment_args",),
+    ("tracking_args",),
+    ("data_args", "data_cache_dir"),
+    ("data_args", "raw"),
+    ("personalization_args", "save_models"),
+)
+_GROWING = ("methods", "fl_seeds", "personalization_seeds")
+_PACKAGES = ("fedml", "torch", "torchvision", "numpy", "h5py", "pydantic")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run (see the contract in the README).
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration; its presence makes the folder a run."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """Log of the run, FedML's own messages among it."""
+        return self.path / "run.log"
+
+    @property
+    def data(self) -> Path:
+        """Split files that the run made for itself."""
+        return self.path / "data"
+
+    @property
+    def results(self) -> Path:
+        """A row per method, seeds and client; written when all are there."""
+        return self.path / "results.csv"
+
+    def global_part(self, fl_seed: int) -> Path:
+        """Folder of a global model."""
+        return self.path / "global" / f"fl{fl_seed}"
+
+    def personal_part(self, method: str, fl_seed: int, p_seed: int | None) -> Path:
+        """Folder of one method with one pair of seeds; the global model has no personal seed."""
+        suffix = "" if p_seed is None else f"_p{p_seed}"
+        return self.path / "personal" / method / f"fl{fl_seed}{suffix}"
+
+    def note(self, event: str, **details: Any) -> None:
+        """Append an event to ``progress.jsonl``."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **details})
+        with (self.path / "progress.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+
+def check_folder(path: Path, settings: Settings, *, resume: bool) -> RunFolder:
+    """Make sure that a run with these settings may be written to ``path``.
+
+    Args:
+        path: the folder; created where it is absent.
+        settings: settings of the run.
+        resume: whether a run that is there may be continued.
+
+    Returns:
+        The folder. Nothing of the run is written yet.
+
+    Raises:
+        InputError: the folder cannot be written, holds something else, or holds another run.
+    """
+    folder = RunFolder(path)
+    fresh = not path.exists()
+    require_writable_folder(path)
+    if folder.config.exists():
+        if not resume:
+            raise InputError(
+                f"{path}: holds a run already. Continue it with --resume, or give another --output"
+            )
+        _require_same(folder, settings)
+    elif not fresh and _foreign_files(path):
+        raise InputError(
+            f"{path}: holds files that are no run of ours ({', '.join(_foreign_files(path)[:3])}). "
+            "Give an empty or new folder as --output"
+        )
+    return folder
+
+
+def _foreign_files(path: Path) -> list[str]:
+    # What a run leaves behind that was stopped before its configuration was written.
+    own = {"data", "run.log", "progress.jsonl", _SCRATCH}
+    return sorted(
+        entry.name
+        for entry in path.iterdir()
+        if entry.name not in own and not entry.name.endswith(PARTIAL_SUFFIX)
+    )
+
+
+def write_config(folder: RunFolder, settings: Settings) -> None:
+    """Write the resolved configuration, which can be run again with ``--cf``, and the environment."""
+    content = settings.model_dump(mode="json", exclude_none=True)
+    write_text(folder.config, yaml.safe_dump(content, sort_keys=False))
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    write_json(
+        folder.path / "environment.json",
+        {
+            "fedml_spurious": metadata_version(),
+            "command": sys.argv,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if settings.device_args.using_gpu else None,
+            "packages": versions,
+        },
+    )
+
+
+def metadata_version() -> str:
+    """Version of this package."""
+    from fedml_spurious import __version__
+
+    return __version__
+
+
+def _require_same(folder: RunFolder, settings: Settings) -> None:
+    try:
+        before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder.config}: cannot be read ({error}); give another --output") from None
+    now = settings.model_dump(mode="json", exclude_none=True)
+    old, new = _flatten(before), _flatten(now)
+    changed = [
+        f"{'.'.join(key)}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not _is_free(key, old)
+    ]
+    for key in _GROWING:
+        gone = set(before.get("experiment_args", {}).get(key, [])) - set(_experiment_values(settings, key))
+        if gone:
+            changed.append(f"experiment_args.{key}: {sorted(gone)} was there and is not any more")
+    if changed:
+        raise InputError(
+            "\n  ".join([f"{folder.path}: holds a run of another configuration", *changed])
+            + "\nUse the configuration of that run, or give another --output"
+        )
+
+
+def _experiment_values(settings: Settings, key: str) -> tuple[Any, ...]:
+    return settings.fl_seeds if key == "fl_seeds" else getattr(settings.experiment_args, key)
+
+
+def _is_free(key: tuple[str, ...], old: Mapping[tuple[str, ...], Any]) -> bool:
+    # A method that joins later brings options of its own along.
+    new_method = key[0] == "personalization_args" and len(key) > 2 and key[:2] not in {k[:2] for k in old}
+    return new_method or any(key[: len(free)] == free for free in _FREE)
+
+
+def _flatten(content: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(content, dict):
+        return {prefix: content}
+    flat: dict[tuple[str, ...], Any] = {}
+    for key, value in content.items():
+        flat.update(_flatten(value, (*prefix, str(key))))
+    return flat
+
+
+_SCRATCH = ".scratch"
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Let libraries put their temporary files and caches inside the run folder; removed at the end.
+
+    Importing FedML makes temporary folders (wandb) and torch makes a cache folder, both under the system's
+    temporary folder unless they are told otherwise.
+    """
+    scratch = path / _SCRATCH
+    variables = {"TORCHINDUCTOR_CACHE_DIR": "torch", "MPLCONFIGDIR": "matplotlib", "TMPDIR": "tmp"}
+    before = {name: os.environ.get(name) for name in variables}
+    tempdir = tempfile.tempdir
+    for name, folder in variables.items():
+        (scratch / folder).mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(scratch / folder)
+    tempfile.tempdir = str(scratch / "tmp")
+    try:
+        yield scratch
+    finally:
+        tempfile.tempdir = tempdir
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(scratch, ignore_errors=True)
