@@ -17,20 +17,7 @@ Progress = Callable[[int, int], None]
 
 
 class Build(Protocol):
-    """Write the splits of one data set and return the path of their description.
-
-    Args:
-        options: what to make.
-        raw: folder with the raw files; None where none are needed.
-        out: folder for the split files.
-        progress: told how far the work is.
-        workers: number of processes; the result does not depend on it.
-        overwrite: replace a data set made with other options.
-
-    Raises:
-        InputError: the raw files or the options are wrong, or ``out`` holds other splits.
-        RunError: the files could not be written.
-    """
+    """The function that writes the splits of one data set."""
 
     def __call__(
         self,
@@ -41,7 +28,21 @@ class Build(Protocol):
         progress: Progress | None = None,
         workers: int | None = None,
         overwrite: bool = False,
-    ) -> Path: ...
+    ) -> Path:
+        """Write the splits and return the path of their description.
+
+        Args:
+            options: what to make, an instance of the module's ``Options``.
+            raw: folder with the raw files; None where none are needed.
+            out: folder for the split files.
+            progress: told how far the work is.
+            workers: number of processes; the result does not depend on it.
+            overwrite: replace a data set made with other options.
+
+        Raises:
+            InputError: the raw files or the options are wrong, or ``out`` holds other splits.
+            RunError: the files could not be written.
+        """
 
 
 class Partition(Protocol):

@@ -1,0 +1,92 @@
+"""Coloured MNIST: handwritten digits whose colour goes with the class, differently on every client.
+
+Run as ``python -m data_partition.colored_mnist --raw DIR --out DIR``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from data_partition.colored import GreyImages, write_colored
+from data_partition.command import partition_command
+from data_partition.mnist_files import NUM_CLASSES, download_mnist, read_digits, read_mnist
+from data_partition.options import ColoredOptions, Share
+from data_partition.registry import Progress
+from fedml_spurious.errors import InputError
+
+NAME = "colored_mnist"
+
+_RAW_PARTS = {"all": ("train", "test"), "train": ("train",), "test": ("test",)}
+
+
+class Options(ColoredOptions):
+    """Options of coloured MNIST; see :class:`~data_partition.options.ColoredOptions` for the others.
+
+    Attributes:
+        source: the 70,000 digits of MNIST, or the 1,797 digits inside scikit-learn, enlarged from 8x8.
+            By default MNIST where a folder of raw files is given.
+        raw_split: which of MNIST's own two parts to use.
+        verify_raw: refuse raw files that are not MNIST's.
+    """
+
+    bias_conflicting_fraction: Share = Field(
+        0.02, description="share of training samples in the colour of another class, 0 to 1"
+    )
+    source: Literal["mnist", "digits"] | None = Field(
+        None, description="MNIST, or the small digits inside scikit-learn; default mnist where --raw is given"
+    )
+    raw_split: Literal["all", "train", "test"] = Field("all", description="part of the raw MNIST to use")
+    verify_raw: bool = Field(True, description="refuse raw files that are not MNIST's")
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.classes_per_client > NUM_CLASSES:
+            raise ValueError(
+                f"classes_per_client: {self.classes_per_client}, and there are {NUM_CLASSES} digits"
+            )
+        if self.source == "digits" and self.raw_split != "all":
+            raise ValueError("raw_split: the digits inside scikit-learn have one part only; leave it out")
+        return self
+
+
+def build(
+    options: BaseModel,
+    *,
+    raw: Path | None,
+    out: Path,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the splits; see :class:`~data_partition.registry.Build`.
+
+    One process does it: 70,000 digits take seconds.
+    """
+    options = Options.model_validate(options)
+    if options.source is None:
+        options = options.model_copy(update={"source": "digits" if raw is None else "mnist"})
+    return write_colored(NAME, options, _read(options, raw), out=out, progress=progress, overwrite=overwrite)
+
+
+def _read(options: Options, raw: Path | None) -> GreyImages:
+    if options.source == "digits":
+        return read_digits()
+    if raw is None:
+        raise InputError("source mnist: say with --raw where the raw files are, or use --source digits")
+    return read_mnist(raw, _RAW_PARTS[options.raw_split], verify=options.verify_raw)
+
+
+command = partition_command(
+    NAME,
+    Options,
+    build,
+    help_text="Coloured MNIST: digits whose colour goes with the class, differently on every client.",
+    download=download_mnist,
+    aliases={"bias_conflicting_fraction": ["--conflicting-fraction"]},
+)
+
+if __name__ == "__main__":
+    command()
