@@ -19,6 +19,7 @@ from fedml_spurious.errors import InputError
 
 NAME = "colored_mnist"
 
+_DIGITS_NOTE = "made from the 1,797 digits inside scikit-learn, enlarged from 8x8 to 28x28"
 _RAW_PARTS = {"all": ("train", "test"), "train": ("train",), "test": ("test",)}
 
 
@@ -68,7 +69,10 @@ def build(
     options = Options.model_validate(options)
     if options.source is None:
         options = options.model_copy(update={"source": "digits" if raw is None else "mnist"})
-    return write_colored(NAME, options, _read(options, raw), out=out, progress=progress, overwrite=overwrite)
+    notes = (_DIGITS_NOTE,) if options.source == "digits" else ()
+    return write_colored(
+        NAME, options, _read(options, raw), out=out, notes=notes, progress=progress, overwrite=overwrite
+    )
 
 
 def _read(options: Options, raw: Path | None) -> GreyImages:

@@ -124,8 +124,10 @@ def _shown_progress(title: str) -> Iterator[Progress]:
 
 
 def summarize(path: Path) -> str:
-    """One line on the splits that a description describes."""
+    """What the splits hold, in a few lines."""
     meta = read_meta(path)
     sizes = {split: sum(client.counts[split] for client in meta.clients.values()) for split in SPLITS}
     parts = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
-    return f"{meta.name}: {meta.num_clients} clients, {meta.num_classes} classes; {parts}\n{path}"
+    first = f"{meta.name}: {meta.num_clients} clients, {meta.num_classes} classes; {parts}"
+    left_out = [f"left out: {count:,} {kind}" for kind, count in meta.left_out.items()]
+    return "\n".join([first, *meta.notes, *left_out, str(path)])
