@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.colored_plan import Coloring, look_up, plan_clients, plan_shared_map
+from data_partition.colored_plan import Coloring, plan_clients, plan_shared_map
 from data_partition.coloring import rgb_of, tint
 from data_partition.options import ColoredOptions
 from data_partition.registry import Progress
-from data_partition.samples import IndexArray, Samples
+from data_partition.samples import IndexArray, Samples, alignment
 from data_partition.split_files import SplitInfo, SplitWriter, already_there, client_name, meta_path
 
 
@@ -104,11 +104,10 @@ def write_colored(
 def _paint(
     coloring: Coloring, color_map: dict[int, int], raw: GreyImages, rgb: npt.NDArray[np.uint8]
 ) -> Samples:
-    aligned = look_up(color_map, coloring.label) == coloring.spurious
     return Samples(
         image=tint(raw.grey[coloring.rows], rgb[coloring.spurious]),
         label=coloring.label,
         spurious=coloring.spurious,
-        aligned=aligned.astype(np.uint8),
+        aligned=alignment(coloring.label, coloring.spurious, color_map, ()),
         source=raw.source[coloring.rows],
     )

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_partition.coloring import draw_client_map, draw_derangement, draw_shared_map
-from data_partition.dealing import deal_classes, divide_class, draw_limited, round_half_up, split_sizes
+from data_partition.dealing import deal_classes, divide_class, divide_into_splits, draw_limited, round_half_up
 from data_partition.options import ColoredOptions
 from data_partition.samples import IndexArray
+from data_partition.split_meta import SPLITS
 from fedml_spurious.errors import InputError
 from fedml_spurious.seeds import Purpose, generator
 
@@ -122,29 +123,20 @@ def _plan_client(
     conflict_map = {int(y): color_map[int(other)] for y, other in zip(classes, others, strict=True)}
     conflict_rng = generator(options.seed, Purpose.PARTITION_CONFLICTS, client)
     noise_rng = generator(options.seed, Purpose.PARTITION_LABEL_NOISE, client)
+    parts = [held[y] for y in sorted(held)]  # in random order already
+    split_rng = generator(options.seed, Purpose.PARTITION_SPLITS, client)
     splits = {}
-    for split, rows in _split_client(client, held, options).items():
+    for split, rows in zip(SPLITS, divide_into_splits(parts, options.ratios, split_rng), strict=False):
         given = label[rows]
         if split in _TRAINING_SPLITS:
             given = _replace_share(given, classes, options.label_noise, noise_rng)
             shown = _replace_share(given, classes, options.bias_conflicting_fraction, conflict_rng)
         else:
             shown = given
-        splits[split] = Coloring(rows, given, look_up(color_map, shown))
+        splits[split] = Coloring(rows, given, _look_up(color_map, shown))
     test = splits["test"]
-    splits["test_bc"] = Coloring(test.rows, test.label, look_up(conflict_map, test.label))
+    splits["test_bc"] = Coloring(test.rows, test.label, _look_up(conflict_map, test.label))
     return ClientPlan(tuple(classes.tolist()), color_map, conflict_map, splits)
-
-
-def _split_client(client: int, held: dict[int, IndexArray], options: ColoredOptions) -> dict[str, IndexArray]:
-    rng = generator(options.seed, Purpose.PARTITION_SPLITS, client)
-    parts = [held[y] for y in sorted(held)]  # in random order already
-    sizes = split_sizes([len(part) for part in parts], options.ratios, rng)
-    cut = [np.split(part, np.cumsum(row)[:-1]) for part, row in zip(parts, sizes, strict=True)]
-    return {
-        split: rng.permutation(np.concatenate([of_class[column] for of_class in cut]))
-        for column, split in enumerate(("train", "val", "test"))
-    }
 
 
 def _replace_share(
@@ -159,6 +151,5 @@ def _replace_share(
     return replaced
 
 
-def look_up(mapping: dict[int, int], keys: IndexArray) -> IndexArray:
-    """The value of each key, shape (n,)."""
+def _look_up(mapping: dict[int, int], keys: IndexArray) -> IndexArray:
     return np.array([mapping[key] for key in keys.tolist()], dtype=np.int64)

@@ -137,6 +137,24 @@ def split_sizes(class_sizes: Sequence[int], ratios: Sequence[int], rng: np.rando
     return sizes.astype(np.int64)
 
 
+def divide_into_splits(
+    parts: Sequence[IndexArray], ratios: Sequence[int], rng: np.random.Generator
+) -> list[IndexArray]:
+    """Divide the samples of one client into splits, stratified by class; see :func:`split_sizes`.
+
+    Args:
+        parts: its rows of each class, in random order.
+        ratios: one weight per split.
+        rng: the only source of randomness.
+
+    Returns:
+        The rows of each split, in random order; disjoint, together all of ``parts``.
+    """
+    sizes = split_sizes([len(part) for part in parts], ratios, rng)
+    cut = [np.split(part, np.cumsum(row)[:-1]) for part, row in zip(parts, sizes, strict=True)]
+    return [rng.permutation(np.concatenate(of_split)) for of_split in zip(*cut, strict=True)]
+
+
 def draw_limited(labels: IndexArray, limit: int, rng: np.random.Generator) -> IndexArray:
     """A part of the samples with the classes in their proportions.
 

@@ -17,7 +17,7 @@ def _parse_ratios(value: Any) -> Any:
     if isinstance(value, str):
         parts = value.split(":")
         if not all(part.strip().isdecimal() for part in parts):
-            raise ValueError("expected three whole numbers such as 72:8:20")
+            raise ValueError(f"expected ratios of three whole numbers such as 72:8:20, got {value!r}")
         return tuple(int(part) for part in parts)
     return tuple(value) if isinstance(value, list) else value
 

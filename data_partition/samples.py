@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -63,6 +64,29 @@ class Samples:
             column: np.empty((0, *image_shape) if column == "image" else (0,), dtype)
             for column, dtype in COLUMN_TYPES.items()
         })  # fmt: skip
+
+
+def alignment(
+    label: IndexArray,
+    spurious: IndexArray,
+    color_map: Mapping[int, int] | None,
+    conflicting_groups: Collection[tuple[int, int]],
+) -> npt.NDArray[np.uint8]:
+    """Which samples of a client are bias-aligned (1) and which bias-conflicting (0).
+
+    Args:
+        label: classes, shape (n,).
+        spurious: values of the spurious feature, shape (n,).
+        color_map: class -> value that goes with it on this client; None to go by the groups.
+        conflicting_groups: (label, spurious) pairs that are bias-conflicting on every client.
+
+    Returns:
+        uint8, shape (n,).
+    """
+    pairs = zip(label.tolist(), spurious.tolist(), strict=True)
+    if color_map is not None:
+        return np.array([color_map.get(y) == a for y, a in pairs], dtype=np.uint8)
+    return np.array([pair not in conflicting_groups for pair in pairs], dtype=np.uint8)
 
 
 def count_groups(label: npt.NDArray[Any], spurious: npt.NDArray[Any]) -> dict[str, int]:

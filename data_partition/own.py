@@ -1,0 +1,233 @@
+"""Your own data as client split files, from arrays; :mod:`data_partition.own_folder` reads image folders.
+
+from data_partition.own import write_splits
+write_splits(out, "my_data", image=image, label=label, spurious=spurious, client=client)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from data_partition.dealing import divide_into_splits
+from data_partition.options import check_ratios
+from data_partition.registry import Progress
+from data_partition.samples import IndexArray, Samples, alignment
+from data_partition.split_files import SPLITS, SplitInfo, SplitWriter, client_name, meta_path
+from data_partition.split_meta import describe_errors
+from fedml_spurious.errors import InputError
+from fedml_spurious.seeds import Purpose, generator
+
+Images = npt.NDArray[np.uint8]
+ImageReader = Callable[[IndexArray], Images]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What is known of each sample, shape (N,); ``client`` counts the sorted names in ``clients``."""
+
+    label: IndexArray
+    spurious: IndexArray
+    client: IndexArray
+    clients: tuple[str, ...]
+    split: npt.NDArray[np.str_] | None
+
+
+def write_splits(
+    out: Path,
+    name: str,
+    *,
+    image: Images | ImageReader,
+    label: npt.ArrayLike,
+    spurious: npt.ArrayLike,
+    client: npt.ArrayLike,
+    split: npt.ArrayLike | None = None,
+    conflicting_groups: Sequence[tuple[int, int]] | None = None,
+    class_names: Sequence[str] | None = None,
+    spurious_names: Sequence[str] | None = None,
+    ratios: tuple[int, int, int] = (72, 8, 20),
+    seed: int = 0,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write samples of your own as client split files.
+
+    A sample is bias-conflicting when its (label, spurious) pair is one of ``conflicting_groups``; without
+    them, when its client shows another value of the spurious feature more often with its class. The
+    bias-conflicting test set of a client is a copy of the bias-conflicting samples of its biased test set,
+    unless ``split`` names samples for it.
+
+    Args:
+        out: folder for the files.
+        name: of the data set: letters, digits, ``-`` and ``_``.
+        image: uint8, shape (N, H, W, 3) or grey (N, H, W); or a function that gives such images for an
+            array of rows, so that they need not fit into memory at once.
+        label: class of each sample, 0..K-1, shape (N,).
+        spurious: value of the spurious feature, from 0, shape (N,).
+        client: name or number of the client of each sample, shape (N,).
+        split: ``train``, ``val``, ``test`` or ``test_bc`` for each sample, shape (N,); drawn by ``ratios``
+            when absent.
+        conflicting_groups: (label, spurious) pairs that are bias-conflicting on every client.
+        class_names: one per class.
+        spurious_names: one per value of the spurious feature.
+        ratios: train:val:test on every client, stratified by class.
+        seed: of the draw.
+        progress: told after each client.
+        overwrite: replace splits of this name.
+
+    Returns:
+        Path of the description, ``NAME_meta.json``.
+
+    Raises:
+        InputError: the arrays do not fit together, or ``out`` holds splits of this name.
+        RunError: the files could not be written.
+    """
+    columns = _check_columns(label, spurious, client, split)
+    read = image if callable(image) else _reader_of(image, len(columns.label))
+    shape = _rgb(read(np.arange(1))).shape
+    try:
+        check_ratios(ratios)
+        info = SplitInfo(
+            name=name,
+            seed=seed,
+            options={
+                "ratios": list(ratios),
+                "split": "drawn" if columns.split is None else "given",
+                "client_names": list(columns.clients),
+            },
+            num_classes=int(columns.label.max()) + 1 if class_names is None else len(class_names),
+            image_shape=(shape[1], shape[2], 3),
+            class_names=_names(class_names, columns.label, "class"),
+            spurious_names=_names(spurious_names, columns.spurious, "value"),
+            conflicting_groups=tuple((int(y), int(a)) for y, a in conflicting_groups or ()),
+        )
+    except ValidationError as error:
+        raise InputError(describe_errors(error)) from error
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    by_majority = conflicting_groups is None
+    with SplitWriter(out, info, overwrite=overwrite) as writer:
+        for number in range(len(columns.clients)):
+            _write_client(writer, number, columns, read, by_majority=by_majority, ratios=ratios)
+            if progress is not None:
+                progress(number + 1, len(columns.clients))
+    return meta_path(out, name)
+
+
+def _write_client(
+    writer: SplitWriter,
+    number: int,
+    columns: _Columns,
+    read: ImageReader,
+    *,
+    by_majority: bool,
+    ratios: tuple[int, int, int],
+) -> None:
+    rows = np.flatnonzero(columns.client == number)
+    splits = _split_rows(rows, columns, ratios, writer.info.seed, number)
+    color_map = None
+    if by_majority:
+        biased = np.concatenate([splits[split] for split in SPLITS[:3]])
+        color_map = _majority_map(columns.label[biased], columns.spurious[biased])
+
+    def aligned(chosen: IndexArray) -> npt.NDArray[np.uint8]:
+        label, spurious = columns.label[chosen], columns.spurious[chosen]
+        return alignment(label, spurious, color_map, writer.info.conflicting_groups)
+
+    if not len(splits["test_bc"]):
+        splits["test_bc"] = splits["test"][aligned(splits["test"]) == 0]
+    _require_conflicting(splits["test_bc"], aligned(splits["test_bc"]), columns)
+    client_id = client_name(number)
+    writer.add_client(client_id, classes=np.unique(columns.label[rows]).tolist(), color_map=color_map)
+    for split, chosen in splits.items():
+        image = _rgb(read(chosen)) if len(chosen) else Samples.empty(writer.info.image_shape).image
+        label, spurious = columns.label[chosen], columns.spurious[chosen]
+        writer.write(client_id, split, Samples(image, label, spurious, aligned(chosen), chosen))
+
+
+def _require_conflicting(rows: IndexArray, aligned: npt.NDArray[np.uint8], columns: _Columns) -> None:
+    if aligned.any():
+        row = rows[aligned.argmax()]
+        raise InputError(
+            f"sample {row}: in split test_bc and bias-aligned (label {columns.label[row]}, spurious "
+            f"{columns.spurious[row]}, client {columns.clients[columns.client[row]]}); move it to test"
+        )
+
+
+def _split_rows(
+    rows: IndexArray, columns: _Columns, ratios: tuple[int, int, int], seed: int, number: int
+) -> dict[str, IndexArray]:
+    if columns.split is not None:
+        return {split: rows[columns.split[rows] == split] for split in SPLITS}
+    rng = generator(seed, Purpose.PARTITION_SPLITS, number)
+    parts = [rng.permutation(rows[columns.label[rows] == y]) for y in np.unique(columns.label[rows])]
+    train, val, test = divide_into_splits(parts, ratios, rng)
+    return {"train": train, "val": val, "test": test, "test_bc": np.empty(0, np.int64)}
+
+
+def _majority_map(label: IndexArray, spurious: IndexArray) -> dict[int, int]:
+    """Class -> its most frequent spurious value, the smallest of equals."""
+    return {int(y): int(np.bincount(spurious[label == y]).argmax()) for y in np.unique(label)}
+
+
+def _check_columns(
+    label: npt.ArrayLike, spurious: npt.ArrayLike, client: npt.ArrayLike, split: npt.ArrayLike | None
+) -> _Columns:
+    owner = np.asarray(client)
+    clients, numbers = np.unique(owner, return_inverse=True)
+    columns = {
+        "label": _integers("label", label),
+        "spurious": _integers("spurious", spurious),
+        "client": owner,
+    }
+    if split is not None:
+        columns["split"] = np.asarray(split).astype(np.str_)
+        unknown = sorted(set(columns["split"].tolist()) - set(SPLITS))
+        if unknown:
+            raise InputError(f"split: {unknown[0]!r}; expected {', '.join(SPLITS)}")
+    lengths = {column: values.shape for column, values in columns.items()}
+    if len(set(lengths.values())) > 1 or owner.ndim != 1 or not len(owner):
+        raise InputError(f"one value per sample expected in each column, got shapes {lengths}")
+    return _Columns(
+        label=columns["label"],
+        spurious=columns["spurious"],
+        client=numbers.astype(np.int64),
+        clients=tuple(str(one) for one in clients.tolist()),
+        split=columns.get("split"),
+    )
+
+
+def _integers(column: str, values: npt.ArrayLike) -> IndexArray:
+    array = np.asarray(values)
+    if not np.issubdtype(array.dtype, np.integer) or (array.size and array.min() < 0):
+        raise InputError(f"{column}: expected whole numbers from 0, got {array.dtype} {array.ravel()[:3]}...")
+    return array.astype(np.int64)
+
+
+def _names(names: Sequence[str] | None, values: IndexArray, kind: str) -> tuple[str, ...]:
+    needed = int(values.max()) + 1
+    if names is None:
+        return tuple(f"{kind} {number}" for number in range(needed))
+    if len(names) < needed:
+        raise InputError(f"{len(names)} {kind} names, and {kind} {needed - 1} occurs")
+    return tuple(names)
+
+
+def _reader_of(image: Images, num_samples: int) -> ImageReader:
+    if len(image) != num_samples:
+        raise InputError(f"{len(image)} images and {num_samples} labels; one image per sample expected")
+    return lambda rows: image[rows]
+
+
+def _rgb(image: npt.NDArray[Any]) -> Images:
+    if image.dtype != np.uint8 or not (image.ndim == 3 or (image.ndim == 4 and image.shape[3] == 3)):
+        raise InputError(
+            f"images: expected uint8 of shape (N, H, W, 3) or (N, H, W), got {image.dtype} {image.shape}"
+        )
+    return np.repeat(image[..., None], 3, axis=3) if image.ndim == 3 else image
