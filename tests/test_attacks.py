@@ -172,7 +172,7 @@ def test_attack_in_parts_equals_one_pgd_and_takes_nothing() -> None:
 
 
 def test_successes_count_only_samples_that_were_correct() -> None:
-    """A classifier of one feature against 0.5: an attack of eps fools what lies within eps of the boundary."""
+    """One feature against 0.5: an attack of eps fools what lies within eps of the boundary."""
 
     def threshold(x: torch.Tensor) -> torch.Tensor:
         return torch.cat([0.5 - x, x - 0.5], dim=1)
