@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from data_partition.split_files import SPLITS, Samples, SplitMeta, read_meta, split_path
 from data_partition.split_meta import META_SUFFIX
 from fedml_spurious.errors import InputError, SealedError
 from fedml_spurious.storage import sha256_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 SEALED_SPLIT = "test_bc"
 
@@ -177,6 +179,8 @@ def to_tensors(
     Returns:
         float32 in [0, 1] of shape (n, 3, H, W), and int64 of shape (n,).
     """
+    import torch  # late: whoever only looks at the arrays need not wait for it
+
     x = torch.from_numpy(np.ascontiguousarray(image)).to(device)
     x = x.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
     return x, torch.from_numpy(np.asarray(label, dtype=np.int64)).to(device)
