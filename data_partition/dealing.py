@@ -15,7 +15,7 @@ import numpy.typing as npt
 from data_partition.samples import IndexArray
 from fedml_spurious.errors import InputError
 
-_SWAPS_PER_HOLDING = 20
+_SWAPS_PER_HOLDING = 10
 
 
 def round_half_up(count: int, share: float) -> int:
@@ -76,13 +76,14 @@ def _shuffle_hands(holds: npt.NDArray[np.bool_], rng: np.random.Generator) -> No
 
     Dealing by quota alone would give consecutive clients complementary hands.
     """
-    num_clients = len(holds)
-    for _ in range(_SWAPS_PER_HOLDING * int(holds.sum())):
-        first, second = rng.integers(num_clients, size=2)
+    num_swaps = _SWAPS_PER_HOLDING * int(holds.sum())
+    pairs = rng.integers(len(holds), size=(num_swaps, 2))
+    choices = rng.random((num_swaps, 2))
+    for (first, second), choice in zip(pairs, choices, strict=True):
         gives = np.flatnonzero(holds[first] & ~holds[second])
         takes = np.flatnonzero(holds[second] & ~holds[first])
-        if len(gives) and len(takes):
-            given, taken = rng.choice(gives), rng.choice(takes)
+        if len(gives):  # hands of one size: then the other has something to give back
+            given, taken = gives[int(choice[0] * len(gives))], takes[int(choice[1] * len(takes))]
             holds[[first, second], [given, taken]] = False
             holds[[first, second], [taken, given]] = True
 

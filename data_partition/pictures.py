@@ -49,7 +49,7 @@ def _draw_table(folder: SplitFolder, clients: tuple[str, ...], cell: int) -> Ima
     lines = [(client, y) for client in clients for y in meta.clients[client].classes]
     canvas, pen = _canvas(len(meta.spurious_names), len(lines), cell)
     for value, name in enumerate(meta.spurious_names):
-        pen.text((_left(value, cell), _MARGIN), name[: cell // 5], fill=_INK)
+        pen.text((_left(value, cell), _MARGIN), name[: cell // 6], fill=_INK)
     loaded: dict[str, Samples] = {client: folder.load(client, "train") for client in clients}
     for line, (client, y) in enumerate(lines):
         pen.text((_MARGIN, _top(line, cell)), f"client {client}\n{meta.class_names[y][:20]}", fill=_INK)
@@ -62,15 +62,15 @@ def _draw_table(folder: SplitFolder, clients: tuple[str, ...], cell: int) -> Ima
 
 
 def _draw_sheet(folder: SplitFolder, clients: tuple[str, ...], cell: int) -> Image.Image:
-    canvas, pen = _canvas(2 * _PER_KIND, len(clients), cell)
+    canvas, pen = _canvas(2 * _PER_KIND + 1, len(clients), cell)
     for kind, title in enumerate(("biased test set, aligned", "bias-conflicting test set")):
-        pen.text((_left(kind * _PER_KIND, cell), _MARGIN), title, fill=_INK)
+        pen.text((_left(kind * (_PER_KIND + 1), cell), _MARGIN), title, fill=_INK)
     for line, client in enumerate(clients):
         pen.text((_MARGIN, _top(line, cell)), f"client {client}", fill=_INK)
         test, conflicting = folder.load(client, "test"), folder.load(client, "test_bc")
         for kind, samples in enumerate((test.take(test.aligned == 1), conflicting)):
             for column, image in enumerate(samples.image[:_PER_KIND]):
-                _paste(canvas, image, (_left(kind * _PER_KIND + column, cell), _top(line, cell)), cell)
+                _paste(canvas, image, (_left(kind * (_PER_KIND + 1) + column, cell), _top(line, cell)), cell)
     return canvas
 
 
