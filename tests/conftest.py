@@ -1,0 +1,55 @@
+"""What several tests share: a tiny federation and the settings of a tiny run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedml_spurious.splits import SplitFolder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # Tiny networks lose by more threads, and child processes share the cores with this one.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Split files of 4 clients x 3 classes, 120 of the digits that ship inside scikit-learn."""
+    from data_partition.colored_mnist import Options, build
+
+    folder = tmp_path_factory.mktemp("splits")
+    options = Options(source="digits", clients=4, classes_per_client=3, limit=240, seed=1)
+    build(options, raw=None, out=folder)
+    return folder
+
+
+@pytest.fixture
+def federation(splits: Path) -> SplitFolder:
+    return SplitFolder(splits)
+
+
+@pytest.fixture
+def tiny(splits: Path) -> dict[str, Any]:
+    """A configuration that runs in a few seconds."""
+    return {
+        "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
+        "model_args": {"model": "cnn_28x28", "fc_width": 8},
+        "train_args": {
+            "client_num_per_round": 2,
+            "comm_round": 3,
+            "epochs": 1,
+            "batch_size": 16,
+            "learning_rate": 0.001,
+        },
+        "validation_args": {"frequency_of_the_test": 2},
+        "personalization_args": {"epochs": 2},
+        "attack_args": {"steps": 2},
+        "experiment_args": {"methods": ["global", "ft", "ours"]},
+    }

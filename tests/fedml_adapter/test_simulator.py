@@ -1,0 +1,228 @@
+"""The simulator against FedAvg written out, and its classes in FedML's own MPI runner."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+from fedml.core import ClientTrainer, ServerAggregator
+
+from fedml_spurious.errors import InputError
+from fedml_spurious.fedavg import sample_clients
+from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
+from fedml_spurious.fedml_adapter.arguments import read_arguments
+from fedml_spurious.fedml_adapter.dataset import fedml_dataset
+from fedml_spurious.fedml_adapter.simulator import Round, SingleProcessSimulator
+from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
+from fedml_spurious.models import build_model
+from fedml_spurious.seeds import Purpose, generator
+from fedml_spurious.splits import SplitFolder
+
+CPU = torch.device("cpu")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fedml_mpi"
+
+
+def arguments(**changes: Any) -> Namespace:
+    values: dict[str, Any] = {
+        "random_seed": 5,
+        "comm_round": 2,
+        "epochs": 2,
+        "batch_size": 16,
+        "learning_rate": "1e-3",  # as PyYAML reads it
+        "client_num_in_total": 4,
+        "client_num_per_round": 2,
+        "round_idx": 0,
+        "frequency_of_the_test": 1,
+    }
+    return Namespace(**(values | changes))
+
+
+def network() -> torch.nn.Module:
+    return build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
+
+
+def simulate(folder: SplitFolder, **options: Any) -> dict[str, torch.Tensor]:
+    model = network()
+    dataset = fedml_dataset(folder, folder.client_ids, batch_size=16)
+    SingleProcessSimulator(arguments(), CPU, dataset, model, **options).run()
+    return model.state_dict()
+
+
+def in_double(splits: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Images and labels of all clients, read with nothing but h5py."""
+    with h5py.File(splits / "colored_mnist_train.h5") as file:
+        examples = [file[f"examples/{name}"] for name in sorted(file["examples"])]
+        return [
+            (
+                torch.from_numpy(group["image"][()].transpose(0, 3, 1, 2) / 255),
+                torch.from_numpy(group["label"][()]),
+            )
+            for group in examples
+        ]
+
+
+def reference(clients: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """FedAvg as McMahan et al. 2017 print it (Algorithm 1), without our classes."""
+    weights = network().double().state_dict()
+    for round_index in range(2):
+        updates = []
+        for client in sample_clients(5, round_index, total=4, per_round=2):
+            x, y = clients[client]
+            model = network().double()
+            model.load_state_dict(weights)
+            model.train()
+            optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.999))
+            for epoch in range(2):
+                rng = generator(5, Purpose.LOCAL_BATCHES, round_index, client, epoch)
+                order = rng.permutation(len(y))
+                cuts = list(range(16, len(y), 16))
+                if len(y) % 16 == 1:
+                    cuts.pop()
+                for rows in np.split(order, cuts):
+                    optimizer.zero_grad()
+                    torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
+                    optimizer.step()
+            updates.append((len(y), model.state_dict()))
+        total = sum(count for count, _ in updates)
+        for name, value in weights.items():
+            if value.is_floating_point():
+                weights[name] = sum(state[name] * count for count, state in updates) / total
+    return weights
+
+
+def test_two_rounds_equal_the_algorithm_written_out(splits: Path) -> None:
+    """In double precision: Adam divides by the size of a gradient, also where that is rounding alone."""
+    clients = in_double(splits)
+    loaders = {
+        index: torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=32)
+        for index, (x, y) in enumerate(clients)
+    }
+    counts = {index: len(y) for index, (_, y) in enumerate(clients)}
+    model = network().double()
+    dataset = [sum(counts.values()), 0, None, None, counts, loaders, dict.fromkeys(counts), 10]
+    SingleProcessSimulator(arguments(), CPU, dataset, model).run()
+    for name, value in reference(clients).items():
+        if value.is_floating_point():
+            torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-7, atol=1e-9)
+    assert model.state_dict()["features.1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_the_trainer_and_aggregator_that_are_given_are_used(federation: SplitFolder) -> None:
+    """FedML 0.9.6's own single-process simulator takes both and uses neither."""
+    calls: list[str] = []
+
+    class Trainer(SpuriousTrainer):
+        def train(self, train_data: Any, device: Any, args: Any) -> None:
+            calls.append(f"train {self.id}")
+            super().train(train_data, device, args)
+
+    class Aggregator(SpuriousAggregator):
+        def aggregate(self, updates: Any) -> Any:
+            calls.append(f"aggregate {len(updates)}")
+            return super().aggregate(updates)
+
+    model = network()
+    dataset = fedml_dataset(federation, federation.client_ids, batch_size=16)
+    trainer, aggregator = Trainer(model, arguments()), Aggregator(model, arguments())
+    assert isinstance(trainer, ClientTrainer)
+    assert isinstance(aggregator, ServerAggregator)
+    SingleProcessSimulator(arguments(), CPU, dataset, model, trainer, aggregator).run()
+    expected = []
+    for index in range(2):
+        expected += [f"train {client}" for client in sample_clients(5, index, total=4, per_round=2)]
+        expected.append("aggregate 2")
+    assert calls == expected
+
+
+def test_a_simulation_in_two_parts_equals_one(federation: SplitFolder) -> None:
+    whole = simulate(federation)
+    rounds: list[Round] = []
+    model = network()
+    dataset = fedml_dataset(federation, federation.client_ids, batch_size=16)
+    SingleProcessSimulator(arguments(comm_round=1), CPU, dataset, model, after_round=rounds.append).run()
+    SingleProcessSimulator(arguments(), CPU, dataset, model, start_round=1, after_round=rounds.append).run()
+    assert [finished.index for finished in rounds] == [0, 1]
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in whole.items())
+
+
+def test_training_leaves_the_global_generators_alone(federation: SplitFolder) -> None:
+    before = torch.get_rng_state()
+    simulate(federation)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_that_are_handed_out_do_not_follow_the_model(federation: SplitFolder) -> None:
+    trainer = SpuriousTrainer(network(), arguments())
+    handed_out = trainer.get_model_params()
+    loader = fedml_dataset(federation, federation.client_ids, batch_size=16)[5][0]
+    before = {name: value.clone() for name, value in handed_out.items()}
+    trainer.train(loader, CPU, arguments())
+    assert all(torch.equal(value, before[name]) for name, value in handed_out.items())
+
+
+def test_a_plain_loader_without_a_client_index_works() -> None:
+    """Data of a FedML user who does not use our split files; the id that FedML sets names the client."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(20, 3, 28, 28, generator=generator), torch.arange(20) % 10
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=7)
+    losses = []
+    for client in (0, 0, 1):
+        trainer = SpuriousTrainer(network(), arguments())
+        trainer.set_id(client)
+        trainer.train(loader, CPU, arguments())
+        losses.append(trainer.last_loss)
+    assert losses[0] == losses[1] != losses[2]
+    counts = trainer.test(loader, CPU, arguments())
+    assert counts["test_total"] == 20
+    accuracy, loss, *_ = SpuriousAggregator(trainer.model, arguments()).test(loader, CPU, arguments())
+    assert accuracy == counts["test_correct"] / 20
+    assert loss == pytest.approx(counts["test_loss"] / 20)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"enable_defense": True}, "enable_defense is set"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"comm_round": 0}, "comm_round"),
+    ],
+)
+def test_wrong_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_arguments(arguments(**changes))
+
+
+def test_the_classes_work_in_fedmls_own_runner_over_mpi(splits: Path, tmp_path: Path) -> None:
+    """The example with 3 ranks; measured accuracies must equal those of our single process."""
+    config = yaml.safe_load((EXAMPLE / "fedml_config.yaml").read_text())
+    config["data_args"]["data_cache_dir"] = str(splits)
+    config["train_args"] |= {"client_num_in_total": 4, "comm_round": 2}
+    config["model_args"]["fc_width"] = 8
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    command = [sys.executable, str(EXAMPLE / "train.py"), "--cf", "config.yaml"]
+    assert mpirun, "mpirun is missing: install the extra mpi"
+    finished = subprocess.run(
+        [mpirun, "--allow-run-as-root", "--oversubscribe", "-np", "3", *command],
+        cwd=tmp_path,
+        env=os.environ | {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    output = finished.stdout + finished.stderr
+    assert finished.returncode == 0, output
+    measured = {int(r): float(a) for r, a in re.findall(r"round (\d+): Acc_B ([\d.]+)", output)}
+    assert sorted(measured) == [0, 1]
+    assert len(re.findall(r"client \d+: training loss", output)) == 4
