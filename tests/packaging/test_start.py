@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
-from environments import REPOSITORY, Environment, new_environment
+from environments import PACKAGES, REPOSITORY, Environment, new_environment
 
 from fedml_spurious._fedml_run import starts_an_experiment
 
@@ -21,18 +20,20 @@ def hooked(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return environment
 
 
-def link_package(environment: Environment) -> None:
-    (environment.site_packages / "fedml_spurious").symlink_to(REPOSITORY / "fedml_spurious")
+def link_packages(environment: Environment) -> None:
+    """Make our packages importable, without installing them."""
+    for name in PACKAGES:
+        (environment.site_packages / name).symlink_to(REPOSITORY / name)
 
 
 def test_a_python_that_does_not_name_fedml_imports_nothing_of_ours(hooked: Environment) -> None:
-    link_package(hooked)
+    link_packages(hooked)
     # By a relative path: the folder of the tests may have any name.
     assert hooked.run("bin/python", "-c", LIST_OURS).stdout == "[]\n"
 
 
 def test_a_python_that_names_fedml_imports_the_hook_only(hooked: Environment) -> None:
-    link_package(hooked)
+    link_packages(hooked)
     expected = ["fedml_spurious", "fedml_spurious._fedml_hook"]
     assert hooked.run("bin/python", "-c", LIST_OURS, "fedml").stdout == f"{expected}\n"
 
@@ -45,17 +46,15 @@ def test_the_start_up_file_is_silent_when_the_package_is_gone(hooked: Environmen
 
 
 @pytest.mark.parametrize("args", [["--help"], ["run", "--help"]])
-def test_help_imports_nothing_slow(args: list[str], bare: Environment) -> None:
-    link = Path(bare.site_packages / "fedml_spurious")
-    if not link.exists():
-        link_package(bare)
+def test_help_imports_nothing_slow(args: list[str], hooked: Environment) -> None:
+    link_packages(hooked)
     slow = {"torch", "torchvision", "fedml", "sklearn", "scipy", "matplotlib", "pandas"}
     code = (
         "import sys; from fedml_spurious.cli import main; "
         f"main({args}, standalone_mode=False); "
         f"sys.exit(str(set(sys.modules) & {slow}))"
     )
-    done = bare.run(bare.python, "-c", code)
+    done = hooked.run("bin/python", "-c", code)
     assert done.stdout.startswith("Usage:")
     assert done.stderr == "set()\n"
 

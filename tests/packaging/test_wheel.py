@@ -17,11 +17,11 @@ def archive(wheel: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(wheel)
 
 
-def test_every_module_and_configuration_is_in_the_wheel(archive: zipfile.ZipFile) -> None:
-    sources = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
-    configurations = list((REPOSITORY / "fedml_configs").glob("*.yaml"))
+def test_every_module_and_configuration_is_in_the_wheel(archive: zipfile.ZipFile, sources: Path) -> None:
+    modules = [path for package in PACKAGES for path in (sources / package).rglob("*.py")]
+    configurations = list((sources / "fedml_configs").glob("*.yaml"))
     assert configurations
-    expected = {str(path.relative_to(REPOSITORY)) for path in sources + configurations}
+    expected = {str(path.relative_to(sources)) for path in modules + configurations}
     assert expected <= set(archive.namelist())
 
 
