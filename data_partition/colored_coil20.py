@@ -6,9 +6,8 @@ Run as ``python -m data_partition.colored_coil20 --raw DIR --out DIR``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field
 
 from data_partition.coil20_files import NUM_OBJECTS, download_coil20, explain_checksum, read_coil20
 from data_partition.colored import write_colored
@@ -23,13 +22,9 @@ NAME = "colored_coil20"
 class Options(ColoredOptions):
     """Options of coloured Coil20; see :class:`~data_partition.options.ColoredOptions`."""
 
-    @model_validator(mode="after")
-    def _check_classes(self) -> Self:
-        if self.classes_per_client > NUM_OBJECTS:
-            raise ValueError(
-                f"classes_per_client: {self.classes_per_client}, and there are {NUM_OBJECTS} objects"
-            )
-        return self
+    classes_per_client: int = Field(
+        5, le=NUM_OBJECTS, description="different classes on each client, at least 2"
+    )
 
 
 def build(

@@ -33,6 +33,9 @@ class Options(ColoredOptions):
         verify_raw: refuse raw files that are not MNIST's.
     """
 
+    classes_per_client: int = Field(
+        5, le=NUM_CLASSES, description="different classes on each client, at least 2"
+    )
     bias_conflicting_fraction: Share = Field(
         0.02, description="share of training samples in the colour of another class, 0 to 1"
     )
@@ -44,10 +47,6 @@ class Options(ColoredOptions):
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if self.classes_per_client > NUM_CLASSES:
-            raise ValueError(
-                f"classes_per_client: {self.classes_per_client}, and there are {NUM_CLASSES} digits"
-            )
         if self.source == "digits" and self.raw_split != "all":
             raise ValueError("raw_split: the digits inside scikit-learn have one part only; leave it out")
         return self

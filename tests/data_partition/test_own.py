@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_partition.check import find_problems
+from data_partition.own import write_splits
+from data_partition.own_folder import write_folder_splits
+from fedml_spurious.errors import InputError
+from fedml_spurious.splits import SplitFolder
+
+SPLITS = ("train", "val", "test", "test_bc")
+
+
+def make_image(size: int) -> np.ndarray:
+    """Every image has its number in its pixels, so that it can be recognised."""
+    return np.broadcast_to(np.arange(size, dtype=np.uint8)[:, None, None, None], (size, 3, 2, 3)).copy()
+
+
+@settings(max_examples=25)
+@given(
+    size=st.integers(1, 60), num_clients=st.integers(1, 4), by_groups=st.booleans(), seed=st.integers(0, 99)
+)
+def test_any_arrays_become_sound_splits(
+    tmp_path_factory: pytest.TempPathFactory, size: int, num_clients: int, by_groups: bool, seed: int
+) -> None:
+    out = tmp_path_factory.mktemp("own")
+    rng = np.random.default_rng(seed)
+    label, spurious = rng.integers(0, 3, size), rng.integers(0, 2, size)
+    client = rng.integers(0, num_clients, size) * 7
+    groups = [(0, 1), (2, 0)] if by_groups else None
+    write_splits(
+        out,
+        "own",
+        image=make_image(size),
+        label=label,
+        spurious=spurious,
+        client=client,
+        conflicting_groups=groups,
+        seed=seed,
+    )
+    folder = SplitFolder(out)
+    assert list(find_problems(folder)) == []
+    assert folder.meta.options["client_names"] == [str(c) for c in np.unique(client)]
+    seen = []
+    for number, name in zip(folder.client_ids, np.unique(client), strict=True):
+        for split in SPLITS:
+            samples = folder.load(number, split)
+            assert (client[samples.source] == name).all()
+            assert np.array_equal(samples.label, label[samples.source])
+            assert np.array_equal(samples.spurious, spurious[samples.source])
+            assert np.array_equal(samples.image[:, 0, 0, 0], samples.source)
+            if split != "test_bc":
+                seen += samples.source.tolist()
+        test = folder.load(number, "test")
+        conflicting = test.source[test.aligned == 0].tolist()
+        assert folder.load(number, "test_bc").source.tolist() == conflicting
+    assert sorted(seen) == list(range(size))
+
+
+def test_without_groups_the_majority_of_the_client_decides(tmp_path: Path) -> None:
+    """Client a: class 0 mostly shows 1; client b: always 0, and the tie of class 1 goes to 0."""
+    columns = {
+        "label": [0, 0, 0, 0, 0, 1, 1],
+        "spurious": [1, 1, 0, 0, 0, 1, 0],
+        "client": ["a", "a", "a", "b", "b", "b", "b"],
+    }
+    write_splits(tmp_path, "own", image=make_image(7), ratios=(1, 0, 0), **columns)
+    folder = SplitFolder(tmp_path)
+    maps = [client.color_map for client in folder.meta.clients.values()]
+    assert maps == [{0: 1}, {0: 0, 1: 0}]
+    first = folder.load("0000", "train")
+    assert dict(zip(first.source.tolist(), first.aligned.tolist(), strict=True)) == {0: 1, 1: 1, 2: 0}
+
+
+def test_given_splits_are_kept(tmp_path: Path) -> None:
+    write_splits(
+        tmp_path,
+        "own",
+        image=make_image(5),
+        label=[0, 0, 0, 0, 0],
+        spurious=[0, 0, 0, 1, 1],
+        client=[0] * 5,
+        split=["train", "val", "test", "test_bc", "test"],
+    )
+    folder = SplitFolder(tmp_path)
+    sources = {split: folder.load("0000", split).source.tolist() for split in SPLITS}
+    assert sources == {"train": [0], "val": [1], "test": [2, 4], "test_bc": [3]}
+
+
+def test_grey_images_and_readers_are_taken(tmp_path: Path) -> None:
+    asked = []
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        asked.append(len(rows))
+        return make_image(6)[rows][..., 0]
+
+    columns = {"label": [0, 1] * 3, "spurious": [0, 1] * 3, "client": [0, 0, 1, 1, 2, 2]}
+    write_splits(tmp_path, "own", image=read, ratios=(1, 0, 0), **columns)
+    samples = SplitFolder(tmp_path).load("0001", "train")
+    assert samples.image.shape == (2, 3, 2, 3)
+    assert sorted(samples.image[:, 0, 0, 2].tolist()) == [2, 3]
+    assert max(asked) == 2  # never more than one client
+
+
+GOOD = {"image": make_image(4), "label": [0, 0, 1, 1], "spurious": [0, 0, 1, 1], "client": [0, 0, 0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": [0, 0, 1]}, "one value per sample expected"),
+        ({"label": [0.0, 0.5, 1.0, 1.0]}, "label: expected whole numbers from 0, got float64"),
+        ({"spurious": [0, 0, -1, 1]}, "spurious: expected whole numbers from 0"),
+        ({"image": make_image(5)}, "5 images and 4 labels"),
+        ({"image": make_image(4) / 255}, "images: expected uint8"),
+        ({"split": ["train", "val", "test", "valid"]}, "split: 'valid'; expected train, val"),
+        ({"split": ["train", "train", "train", "test_bc"]}, "sample 3: in split test_bc and bias-aligned"),
+        ({"class_names": ["only"]}, "1 class names, and class 1 occurs"),
+        ({"ratios": (0, 1, 1)}, "some training"),
+        ({"seed": -1}, "seed: Input should be greater"),
+        ({name: np.array([], int) for name in ("label", "spurious", "client")}, "one value per sample"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        write_splits(tmp_path, "own", **{**GOOD, **change})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name: String should match"):
+        write_splits(tmp_path, "../own", **GOOD)
+
+
+def write_table(
+    folder: Path, rows: Sequence[Sequence[str]], header: str = "file,label,spurious,client"
+) -> Path:
+    for number in range(4):
+        Image.fromarray(np.full((8, 8, 3), 50 * number, np.uint8)).save(folder / f"{number}.png")
+    table = folder / "table.csv"
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header.split(","))
+        writer.writerows(rows)
+    return table
+
+
+ROWS = [("0.png", "cat", "snow", "a"), ("1.png", "dog", "grass", "a"), ("2.png", "cat", "grass", "b"),
+        ("3.png", "dog", "snow", "b")]  # fmt: skip
+
+
+def test_an_image_folder_with_a_table_becomes_splits(tmp_path: Path) -> None:
+    table = write_table(tmp_path, ROWS)
+    write_folder_splits(tmp_path / "out", "pets", images=tmp_path, table=table, side=4, ratios=(1, 0, 0))
+    folder = SplitFolder(tmp_path / "out")
+    assert folder.meta.class_names == ("cat", "dog")
+    assert folder.meta.spurious_names == ("grass", "snow")
+    assert folder.image_shape == (4, 4, 3)
+    samples = folder.load("0001", "train")
+    by_source = {source: row for row, source in enumerate(samples.source.tolist())}
+    assert samples.label[[by_source[2], by_source[3]]].tolist() == [0, 1]
+    assert samples.spurious[[by_source[2], by_source[3]]].tolist() == [0, 1]
+    assert (samples.image[by_source[3]] == 150).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        ([*ROWS[:2], ("9.png", "cat", "snow", "a")], None, r"table\.csv: line 4: .*9\.png: no such file"),
+        ([*ROWS[:1], ("1.png", "", "snow", "a")], None, r"table\.csv: line 3: no label"),
+        ([*ROWS[:1], ("1.png", "cat", "snow")], None, r"table\.csv: line 3: no client"),
+        ([(*ROWS[0], "extra")], None, r"table\.csv: line 2: more cells than the header names"),
+        (ROWS, "file,label,colour,client", r"table\.csv: line 1: expected the columns file, label, spurious"),
+        ([], None, "a line per image"),
+        ([(*ROWS[0], "valid")], "file,label,spurious,client,split", "line 2: split 'valid'"),
+    ],
+)
+def test_a_malformed_table_is_refused_with_its_line(
+    tmp_path: Path, rows: list, header: str | None, message: str
+) -> None:
+    table = write_table(tmp_path, rows, header or "file,label,spurious,client")
+    with pytest.raises(InputError, match=message):
+        write_folder_splits(tmp_path / "out", "pets", images=tmp_path, table=table, side=4)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unreadable_image_leaves_nothing(tmp_path: Path) -> None:
+    table = write_table(tmp_path, ROWS)
+    (tmp_path / "3.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"3\.png: no readable image"):
+        write_folder_splits(tmp_path / "out", "pets", images=tmp_path, table=table, side=4)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parents[2] / "examples" / "own_data.py"
+    spec = importlib.util.spec_from_file_location("own_data", path)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.main(tmp_path)
+    assert capsys.readouterr().out.count("bias-conflicting test samples") == 3
+    from_csv, from_arrays = SplitFolder(tmp_path / "from_csv"), SplitFolder(tmp_path / "arrays")
+    assert np.array_equal(from_csv.load("0001", "test").image, from_arrays.load("0001", "test").image)
+    assert list(find_problems(from_csv)) == []
