@@ -39,7 +39,7 @@ def download_celeba(raw: Path) -> None:
         if not target.exists() or not check_integrity(target, md5):
             target.unlink(missing_ok=True)
             raise RunError(
-                f"{target}: cannot be fetched ({reason}). Google Drive refuses popular files when too many "
-                f"people ask for them. Download {name} in a browser, by the links on {_PAGE}, and put it "
-                f"into {folder}; files that are there are not fetched again"
+                f"{target}: cannot be fetched ({reason}). Google Drive often refuses this file, because many "
+                f"people ask for it. Download {name} in a browser, by the links on {_PAGE}, and put it into "
+                f"{folder}; files that are there are not fetched again"
             )

@@ -36,6 +36,13 @@ _AHEAD = 4  # tasks waiting per worker
 _WATCH_SECONDS = 0.5
 
 
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _start_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, and do not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -57,7 +64,7 @@ class Pool:
     """
 
     def __init__(self, workers: int | None) -> None:
-        self._workers = workers or len(os.sched_getaffinity(0))
+        self._workers = workers or _num_cores()
 
     def __enter__(self) -> Self:
         self._executor = ProcessPoolExecutor(

@@ -48,7 +48,9 @@ class Options(CelebAOptions):
     """
 
     group_counts: Annotated[Path | None, Field(strict=False)] = Field(
-        None, description="YAML or JSON file with group counts, instead of tables 3, 4 and 5 of the paper"
+        None,
+        description="YAML or JSON file with group counts, instead of tables 3, 4 and 5 of the paper; see "
+        "examples/celeba_group_counts.yaml",
     )
 
     @field_serializer("group_counts")

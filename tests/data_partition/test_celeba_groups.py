@@ -64,6 +64,11 @@ def test_a_missing_file_of_counts_is_named(tmp_path: Path) -> None:
         read_group_counts(tmp_path / "nowhere.yaml")
 
 
+def test_the_example_in_the_examples_folder_is_read() -> None:
+    example = Path(__file__).parents[2] / "examples" / "celeba_group_counts.yaml"
+    assert read_group_counts(example).demand().sum(axis=0).tolist() == [110, 110, 36, 31]
+
+
 @given(st.lists(st.integers(0, 9), max_size=8), st.tuples(st.integers(0, 25), st.integers(0, 25)))
 @settings(deadline=None)
 def test_two_bins_are_filled_whenever_they_can_be(sizes: list[int], targets: tuple[int, int]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import yaml
 
 from data_partition import celeba_real, celeba_synthetic
 from data_partition.celeba_clients import group_counts
@@ -18,6 +17,7 @@ from data_partition.split_files import SPLITS, SplitMeta, client_name, read_meta
 pytestmark = pytest.mark.realdata
 
 SEEDS = range(10)
+EXAMPLE = Path(__file__).parents[2] / "examples" / "celeba_group_counts.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -106,31 +106,13 @@ def test_a_dry_run_describes_all_508_clients(raw: Path, tmp_path: Path, module: 
     assert on_clients + moved + left_out == 202_599
 
 
-SMALL_TABLES = {
-    "clients": [
-        {
-            "train_and_validation": {
-                "non_blond_female": 40,
-                "non_blond_male": 30,
-                "blond_female": 8,
-                "blond_male": 2,
-            },
-            "test": {"non_blond_female": 20, "non_blond_male": 20, "blond_female": 10},
-            "test_bc": {"blond_male": blond_males},
-        }
-        for blond_males in (15, 12)
-    ]
-}
-
-
 @pytest.mark.parametrize("module", [celeba_real, celeba_synthetic])
 def test_the_200_celebrities_become_10_clients(
     raw: Path, labels: CelebALabels, tmp_path: Path, module: Any
 ) -> None:
     changes = {}
     if module is celeba_synthetic:
-        changes["group_counts"] = tmp_path / "counts.yaml"
-        changes["group_counts"].write_text(yaml.safe_dump(SMALL_TABLES))
+        changes["group_counts"] = EXAMPLE
     options = module.Options(missing_images="skip", **changes)
     path = module.build(options, raw=raw, out=tmp_path / "two", workers=2)
     if module is celeba_real:
