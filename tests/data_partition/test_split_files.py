@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from data_partition.split_files import (
     SplitInfo,
     SplitMeta,
     SplitWriter,
+    _Draft,
     already_there,
     client_name,
     meta_path,
@@ -144,6 +146,15 @@ def test_a_full_disk_ends_with_a_message_and_nothing_written(tmp_path: Path, lim
     assert "the splits of toy cannot be written (File too large)" in done.stdout
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_remembers_a_failed_write() -> None:
+    """Linux's /dev/full refuses every byte; HDF5 must believe that all went well."""
+    with _Draft(Path("/dev/full")) as draft:
+        assert draft.failure is None
+        assert draft.write(b"abc") == 3
+        assert draft.failure is not None
+        assert draft.failure.errno == errno.ENOSPC
 
 
 def test_a_failed_description_takes_the_files_with_it(
