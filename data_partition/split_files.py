@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Self
 
 import h5py
 
+from data_partition.draft import Draft, interrupts_deferred
 from data_partition.samples import COLUMN_TYPES, Samples, count_groups
 from data_partition.split_meta import (
     FORMAT_VERSION,
@@ -94,37 +94,6 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]  # fmt: skip
 
 
-class _Draft(io.FileIO):
-    """A new file that remembers a failed write instead of reporting it.
-
-    HDF5 crashes the process when the disk fills up under an open file. It writes through this object,
-    never sees the failure, and the writer raises :attr:`failure` as soon as HDF5 has returned.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "w+")
-        self.failure: OSError | None = None
-
-    def write(self, content: Any, /) -> int:
-        """Write all of ``content``, or note why that failed."""
-        view = memoryview(content).cast("B")
-        try:
-            written = 0
-            while self.failure is None and written < len(view):
-                written += super().write(view[written:])
-        except OSError as error:
-            self.failure = error
-        return len(view)
-
-    def truncate(self, size: int | None = None, /) -> int:
-        """Resize, or note why that failed."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.failure = self.failure or error
-            return size or 0
-
-
 class SplitWriter:
     """Writes the four split files client by client and the description last.
 
@@ -150,7 +119,7 @@ class SplitWriter:
         self.info = info
         self._compress = compress
         self._clients: dict[str, ClientMeta] = {}
-        self._drafts: dict[str, _Draft] = {}
+        self._drafts: dict[str, Draft] = {}
         self._files: dict[str, Any] = {}
         require_writable_folder(folder)
         path = meta_path(folder, info.name)
@@ -163,13 +132,14 @@ class SplitWriter:
 
     def __enter__(self) -> Self:
         self._remove_orphans()
-        try:
-            for split in SPLITS:
-                self._drafts[split] = _Draft(self._draft_path(split))
-                self._files[split] = h5py.File(self._drafts[split], "w")
-        except OSError as error:
-            self._discard()
-            raise self._failure(error) from error
+        with interrupts_deferred():
+            try:
+                for split in SPLITS:
+                    self._drafts[split] = Draft(self._draft_path(split))
+                    self._files[split] = h5py.File(self._drafts[split], "w")
+            except OSError as error:
+                self._discard()
+                raise self._failure(error) from error
         return self
 
     def add_client(
@@ -202,7 +172,8 @@ class SplitWriter:
         if client is None or split not in SPLITS:
             raise ValueError(f"unknown client or split: {client_id!r}, {split!r}")
         self._require_ranges(samples)
-        self._write_arrays(f"examples/{client_id}", split, samples)
+        with interrupts_deferred():
+            self._write_arrays(f"examples/{client_id}", split, samples)
         counts = {**client.counts, split: len(samples)}
         groups = {**client.groups, split: count_groups(samples.label, samples.spurious)}
         self._clients[client_id] = client.model_copy(update={"counts": counts, "groups": groups})
@@ -235,11 +206,12 @@ class SplitWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self._discard()
+        with interrupts_deferred():
+            try:
+                if kind is None:
+                    self._finish()
+            finally:
+                self._discard()
 
     def _finish(self) -> None:
         """Complete, check-sum and rename the drafts; the description makes the set valid."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,13 @@ import h5py
 import numpy as np
 import pytest
 
+from data_partition.draft import Draft, interrupts_deferred
 from data_partition.samples import Samples, alignment
 from data_partition.split_files import (
     SPLITS,
     SplitInfo,
     SplitMeta,
     SplitWriter,
-    _Draft,
     already_there,
     client_name,
     meta_path,
@@ -148,9 +149,56 @@ def test_a_full_disk_ends_with_a_message_and_nothing_written(tmp_path: Path, lim
     assert list(tmp_path.iterdir()) == []
 
 
+INTERRUPTED = """
+import signal, sys
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from data_partition.draft import Draft
+from test_split_files import write_toy
+
+plain_write = Draft.write
+def interrupted_write(self, content):
+    signal.raise_signal(signal.SIGINT)
+    return plain_write(self, content)
+Draft.write = interrupted_write
+try:
+    write_toy(Path(sys.argv[1]))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_while_hdf5_writes_ends_the_work_and_leaves_nothing(tmp_path: Path) -> None:
+    """An exception in the middle of a call from HDF5 would crash the process: signal 11, seen without."""
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path), str(here), str(here.parents[1])],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_is_held_back_until_the_block_ends() -> None:
+    steps = []
+
+    def interrupted() -> None:
+        with interrupts_deferred():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("after the signal")
+        steps.append("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert steps == ["after the signal"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_draft_remembers_a_failed_write() -> None:
     """Linux's /dev/full refuses every byte; HDF5 must believe that all went well."""
-    with _Draft(Path("/dev/full")) as draft:
+    with Draft(Path("/dev/full")) as draft:
         assert draft.failure is None
         assert draft.write(b"abc") == 3
         assert draft.failure is not None
