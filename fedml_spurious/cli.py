@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 import click
 
 from data_partition.cli_errors import INTERRUPTED, friendly

@@ -26,5 +26,7 @@ def open_data(settings: Settings, folder: RunFolder, console: Console) -> SplitF
     options = partition.Options.model_validate(chosen.partition)
     raw = Path(chosen.raw).expanduser() if chosen.raw else None
     with stage(console, f"Splits of {chosen.dataset}", total=1) as bar:
-        partition.build(options, raw=raw, out=folder.data, progress=bar.set)
+        # Without a configuration beside them, splits are left from a run that was refused after making them.
+        started = folder.config.exists()
+        partition.build(options, raw=raw, out=folder.data, progress=bar.set, overwrite=not started)
     return SplitFolder(folder.data, name=chosen.dataset)

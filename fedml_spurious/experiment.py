@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from torch import nn
 from fedml_spurious.clients import choose_clients, require_samples
 from fedml_spurious.config import Settings
 from fedml_spurious.data_source import open_data
-from fedml_spurious.errors import InputError
+from fedml_spurious.errors import InputError, RunError
 from fedml_spurious.federated_step import finished_rounds, global_model, train_global_model
 from fedml_spurious.personal_step import ClientStep, ResultStore, Work, choose_budget, plan_work
 from fedml_spurious.progress import Stage, stage
-from fedml_spurious.results import summarize, write_results
+from fedml_spurious.results import MethodSummary, summarize, write_results
 from fedml_spurious.run_folder import RunFolder, check_folder, scratch_folder, write_config
 from fedml_spurious.splits import SplitFolder
 from fedml_spurious.storage import write_json
@@ -44,21 +44,45 @@ def run_experiment(settings: Settings, output: Path, *, resume: bool, console: C
     """
     device = choose_device(settings)
     folder = check_folder(output, settings, resume=resume)
-    with log_file(folder.log), scratch_folder(output):
-        data = open_data(settings, folder, console)
-        clients = check_data(settings, data)
-        write_config(folder, settings)
-        folder.note("start", clients=len(clients), dataset=data.meta.name)
-        plan = plan_work(settings, clients)
-        models = _federated_step(settings, data, folder, device, console)
-        store = _personal_step(settings, data, folder, models, plan, console)
-        results = [store.get(work) for work in plan]
-        write_results(folder.results, results)
-        summaries = summarize(results)
-        write_table(folder.path, summaries)
-        folder.note("done")
+    try:
+        with log_file(folder.log), scratch_folder(output):
+            summaries = _run(settings, folder, device, console)
+    except InputError:
+        _leave_no_trace(folder)
+        raise
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or output}: {error.strerror or error}. What was finished is kept; free space "
+            "or permissions on that disk, then continue with --resume"
+        ) from error
     show_table(Console(), summaries)
     console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
+
+
+def _run(
+    settings: Settings, folder: RunFolder, device: torch.device, console: Console
+) -> list[MethodSummary]:
+    data = open_data(settings, folder, console)
+    clients = check_data(settings, data)
+    write_config(folder, settings)
+    folder.note("start", clients=len(clients), dataset=data.meta.name)
+    plan = plan_work(settings, clients)
+    models = _federated_step(settings, data, folder, device, console)
+    store = _personal_step(settings, data, folder, models, plan, console)
+    results = [store.get(work) for work in plan]
+    write_results(folder.results, results)
+    summaries = summarize(results)
+    write_table(folder.path, summaries)
+    folder.note("done")
+    return summaries
+
+
+def _leave_no_trace(folder: RunFolder) -> None:
+    """Remove the folder of a run that was refused before it began, unless it holds finished splits."""
+    if not folder.config.exists():
+        folder.log.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.path.rmdir()
 
 
 def choose_device(settings: Settings) -> torch.device:
@@ -182,9 +206,12 @@ def log_file(path: Path) -> Iterator[None]:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+    # A log that cannot be written must not print tracebacks; what matters is written elsewhere and raises.
+    loud, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         yield
     finally:
+        logging.raiseExceptions = loud
         logging.captureWarnings(False)
         root.handlers[:] = before
         root.setLevel(level)

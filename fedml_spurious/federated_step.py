@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from fedml_spurious.models import build_model
 from fedml_spurious.progress import Stage
 from fedml_spurious.run_folder import RunFolder
 from fedml_spurious.splits import SplitFolder
-from fedml_spurious.storage import atomic_path, write_csv, write_json
+from fedml_spurious.storage import write_bytes, write_csv, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +155,8 @@ def _run_rounds(
     )
     with data.sealed():
         simulator.run()
+    # A kill may have come between the last checkpoint and its row.
+    write_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
 
 
 def measure_global_model(
@@ -208,8 +211,10 @@ def _load_checked(model: nn.Module, state: State, path: Path) -> None:
 
 def save_tensors(path: Path, content: Any) -> None:
     """Write tensors and plain values atomically, loadable with ``weights_only=True``."""
-    with atomic_path(path) as draft:
-        torch.save(content, draft)
+    # Through memory, because torch reports a full disk as an error of its own zip writer.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def load_tensors(path: Path) -> Any:

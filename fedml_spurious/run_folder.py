@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from fedml_spurious.config import Settings
-from fedml_spurious.errors import InputError
+from fedml_spurious.errors import InputError, RunError
 from fedml_spurious.storage import PARTIAL_SUFFIX, require_writable_folder, write_json, write_text
 
 # What may differ between a run and its continuation: it does not change the numbers of finished parts.
@@ -77,8 +77,15 @@ class RunFolder:
     def note(self, event: str, **details: Any) -> None:
         """Append an event to ``progress.jsonl``."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **details})
-        with (self.path / "progress.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        path = self.path / "progress.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+        except OSError as error:
+            raise RunError(
+                f"{path}: cannot be written ({error.strerror or error}). Free space or permissions on that "
+                "disk, then continue with --resume"
+            ) from error
 
 
 def check_folder(path: Path, settings: Settings, *, resume: bool) -> RunFolder:
