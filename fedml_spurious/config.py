@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
 from fedml_spurious.attacks import Attack, Norm
-from fedml_spurious.personalization import GLOBAL, METHODS, find_method
+from fedml_spurious.personalization import GLOBAL, METHODS, PAPER_METHODS, find_method
 from fedml_spurious.personalization.base import Personalizer
 from fedml_spurious.training import LocalTraining
 
@@ -246,7 +246,7 @@ class ExperimentArgs(Section):
         personalization_seeds: seeds of the personalization step.
     """
 
-    methods: Names = (GLOBAL, *METHODS)
+    methods: Names = PAPER_METHODS
     fl_seeds: Seeds | None = None
     personalization_seeds: Seeds = (0,)
 

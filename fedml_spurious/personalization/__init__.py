@@ -8,12 +8,23 @@ from fedml_spurious.errors import InputError
 from fedml_spurious.models import import_object
 from fedml_spurious.personalization.adversarial_transfer import AdversarialOnly, AdversarialTransfer, L2Only
 from fedml_spurious.personalization.base import Personalizer
+from fedml_spurious.personalization.ditto import Ditto
 from fedml_spurious.personalization.fine_tuning import FineTuning
+from fedml_spurious.personalization.gradient_alignment import GradientAlignment
+from fedml_spurious.personalization.group_dro import GroupDRO
+from fedml_spurious.personalization.jtt import JustTrainTwice
+from fedml_spurious.personalization.partial_tuning import BatchNormOnly, HeadOnly
+from fedml_spurious.personalization.upweighting import UpWeighting
 
 GLOBAL = "global"
-METHODS: dict[str, type[Personalizer[Any]]] = {
-    method.name: method for method in (FineTuning, AdversarialOnly, L2Only, AdversarialTransfer)
-}
+_OF_THE_PAPER: tuple[type[Personalizer[Any]], ...] = (
+    FineTuning, Ditto, UpWeighting, JustTrainTwice, AdversarialOnly, L2Only, AdversarialTransfer,
+)  # fmt: skip
+_EXTRAS: tuple[type[Personalizer[Any]], ...] = (HeadOnly, BatchNormOnly, GroupDRO, GradientAlignment)
+
+METHODS: dict[str, type[Personalizer[Any]]] = {method.name: method for method in (*_OF_THE_PAPER, *_EXTRAS)}
+PAPER_METHODS = (GLOBAL, *(method.name for method in _OF_THE_PAPER))
+"""What the paper compares (Table 1 and Figure 6), in the order of our table."""
 
 
 def find_method(name: str) -> type[Personalizer[Any]]:

@@ -61,7 +61,12 @@ class AdversarialOnly(Personalizer[AdversarialSettings]):
 
 
 class L2Only(Personalizer[L2Settings]):
-    """Ablation: ``CE + lam_l2 * ||w_g - w_p||^2`` (Figure 6c)."""
+    """Ablation: ``CE + lam_l2 * ||w_g - w_p||^2`` (Figure 6c).
+
+    This is fine-tuning with the proximal term of FedProx (Li et al. 2020, arXiv:1812.06127, eq. 2), whose
+    ``mu / 2`` is ``lam_l2``. Ditto's local objective has the same form with ``lam / 2``; the two differ in
+    how the coefficient is chosen (appendix C.2).
+    """
 
     name = "l2"
     settings_type = L2Settings

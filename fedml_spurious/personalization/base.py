@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -17,9 +18,10 @@ from fedml_spurious.attacks import Attack, frozen
 from fedml_spurious.fedavg import State
 from fedml_spurious.metrics import EVALUATION_BATCH, Evaluation, evaluate
 from fedml_spurious.seeds import Purpose, generator
-from fedml_spurious.training import IndexArray, LocalTraining, train_locally
+from fedml_spurious.training import IndexArray, LocalTraining, Step, train_locally
 
 Observer = Callable[[nn.Module, int, int], None]
+Sequence = Callable[[np.random.Generator], IndexArray]
 
 
 class MethodSettings(BaseModel):
@@ -113,6 +115,8 @@ class Batch:
         x_adv: adversarial examples of ``x`` against the global model.
         z_g: probabilities of the global model on ``x_adv``, shape (B, K).
         w_g: weights of the global model, in the order of the personal model's parameters.
+        aligned: whether a sample is bias-aligned, shape (B,), bool; see :class:`ClientTask`.
+        f_g: the global model; losses leave it as it is.
     """
 
     x: Tensor
@@ -120,6 +124,8 @@ class Batch:
     x_adv: Tensor
     z_g: Tensor
     w_g: tuple[Tensor, ...]
+    aligned: Tensor
+    f_g: nn.Module
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,8 @@ class Personalized:
 class Personalizer(Generic[SettingsT]):
     """A personalization method; this base class is plain fine-tuning.
 
-    A subclass changes the loss, the sequence of samples or the score of the model selection.
+    A subclass changes the loss, the sequence of samples, the weights that train, the stages or the score of
+    the model selection.
 
     Attributes:
         name: name in configurations, folders and tables.
@@ -171,6 +178,9 @@ class Personalizer(Generic[SettingsT]):
     def not_applicable(self, task: ClientTask) -> str:
         """Why the method is not defined for this client; empty where it is."""
         return ""
+
+    def prepare(self, model: nn.Module) -> None:
+        """Freeze weights of the copy of the global model that is fine-tuned; none here."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Objective of a batch: the cross-entropy ``CE(f_p(x), y)``."""
@@ -199,7 +209,12 @@ class Personalizer(Generic[SettingsT]):
 
 
 def fine_tune(
-    method: Personalizer[SettingsT], task: ClientTask, observe: Observer | None = None, *, stage: int = 0
+    method: Personalizer[SettingsT],
+    task: ClientTask,
+    observe: Observer | None = None,
+    *,
+    stage: int = 0,
+    sequence: Sequence | None = None,
 ) -> Personalized:
     """Fine-tune a copy of the global model and keep the epoch with the best score; ties: the earliest.
 
@@ -208,38 +223,28 @@ def fine_tune(
         task: the client.
         observe: see :meth:`Personalizer.personalize`.
         stage: number of the stage, for methods that fine-tune more than once.
+        sequence: rows of an epoch, given its generator, where they are not ``method.sequence``.
 
     Returns:
         The selected model.
+
+    Raises:
+        ValueError: the method is not defined for this client, or the sequence is empty.
     """
     model = copy.deepcopy(task.global_model)
-    device = task.train.y.device
-    w_g = tuple(parameter.detach() for parameter in task.global_model.parameters())
-    adversarial = task.adversarial
-
-    def sequence(epoch: int) -> IndexArray:
-        address = (task.fl_seed, task.client, stage, epoch)
-        return method.sequence(task, generator(task.p_seed, Purpose.PERSONAL_BATCHES, *address))
-
-    def loss(model: nn.Module, rows: Tensor) -> Tensor:
-        batch = Batch(
-            task.train.x[rows], task.train.y[rows], adversarial.train_x[rows], adversarial.train_z[rows], w_g
-        )
-        return method.loss(model, batch)
-
     best: Personalized | None = None
     best_score = -np.inf
     if observe is not None:
         observe(model, 0, 0)
-    for step in train_locally(model, task.training, sequence=sequence, loss=loss, device=device):
+    for step in _training_steps(method, model, task, stage, sequence):
         if observe is not None:
             observe(model, step.epoch, step.batch)
         if not step.epoch_ends:
             continue
         candidate = Candidate(
             evaluate(model, task.val.x, task.val.y),
-            evaluate(model, adversarial.val.x, adversarial.val.y),
-            adversarial.global_val_accuracy,
+            evaluate(model, task.adversarial.val.x, task.adversarial.val.y),
+            task.adversarial.global_val_accuracy,
         )
         score = method.score(candidate)
         if score > best_score:
@@ -249,3 +254,58 @@ def fine_tune(
     if best is None:
         raise ValueError(f"client {task.client}: no training sample in the sequence, nothing was fine-tuned")
     return best
+
+
+def fine_tune_stage(
+    method: Personalizer[SettingsT], task: ClientTask, *, stage: int, epochs: int
+) -> nn.Module:
+    """Fine-tune a copy of the global model for a number of epochs and take it as it is, without selection.
+
+    Args:
+        method: gives the loss and the sequence of samples.
+        task: the client.
+        stage: number of the stage, which addresses its draws; 0 is the stage of the personal model.
+        epochs: passes over the sequence, at least 1.
+
+    Returns:
+        The model after the last epoch.
+
+    Raises:
+        ValueError: the method is not defined for this client.
+    """
+    model = copy.deepcopy(task.global_model)
+    shortened = replace(task, training=replace(task.training, epochs=epochs))
+    for _ in _training_steps(method, model, shortened, stage, None):
+        pass
+    return model
+
+
+def _training_steps(
+    method: Personalizer[SettingsT], model: nn.Module, task: ClientTask, stage: int, sequence: Sequence | None
+) -> Iterator[Step]:
+    """Train ``model`` in place by a method's loss and sequence, and yield after every batch."""
+    reason = method.not_applicable(task)
+    if reason:
+        raise ValueError(f"client {task.client}: {method.name} is not applicable: {reason}")
+    rows_of = sequence or partial(method.sequence, task)
+    w_g = tuple(parameter.detach() for parameter in task.global_model.parameters())
+    adversarial = task.adversarial
+
+    def rows(epoch: int) -> IndexArray:
+        address = (task.fl_seed, task.client, stage, epoch)
+        return rows_of(generator(task.p_seed, Purpose.PERSONAL_BATCHES, *address))
+
+    def loss(model: nn.Module, rows: Tensor) -> Tensor:
+        batch = Batch(
+            task.train.x[rows],
+            task.train.y[rows],
+            adversarial.train_x[rows],
+            adversarial.train_z[rows],
+            w_g,
+            task.aligned[rows],
+            task.global_model,
+        )
+        return method.loss(model, batch)
+
+    method.prepare(model)
+    yield from train_locally(model, task.training, sequence=rows, loss=loss, device=task.train.y.device)

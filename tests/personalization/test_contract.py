@@ -3,62 +3,37 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 import torch
+from personalization_tasks import batch_of, make, task
 from torch import nn
 
 from fedml_spurious.attacks import Attack
+from fedml_spurious.config import ExperimentArgs
 from fedml_spurious.fedavg import load_state
 from fedml_spurious.losses import adversarial_disagreement
 from fedml_spurious.metrics import Evaluation, evaluate
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import (
-    Batch,
-    Candidate,
-    ClientTask,
-    Labelled,
-    Personalizer,
-    make_adversarial_reference,
-)
-from fedml_spurious.training import LocalTraining
+from fedml_spurious.personalization.base import Candidate, ClientTask, Personalizer
 
 ALL = sorted(METHODS)
+TABLE = ("global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours")
+EXTRAS = ("head", "bn", "group_dro", "grad_align")
 
 
-def network() -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(64, 3)
-        )
-        for _ in range(5):
-            model(torch.rand(16, 3, 6, 6))
-    return model
+def test_the_default_is_the_table_of_the_paper_and_the_extras_are_opt_in() -> None:
+    assert ExperimentArgs().methods == TABLE
+    assert ("global", *METHODS) == TABLE + EXTRAS
 
 
-def samples(count: int, seed: int, classes: int = 3) -> Labelled:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.rand(count, 3, 6, 6, generator=generator)
-    y = torch.arange(count) % classes
-    x[:, 0] = (x[:, 0] + y.view(-1, 1, 1)) / 3  # something to learn
-    return Labelled(x, y)
-
-
-def task(
-    count: int = 20, *, classes: int = 3, p_seed: int = 0, epochs: int = 3, rate: float = 0.01
-) -> ClientTask:
-    model = network()
-    train, val = samples(count, 1, classes), samples(6, 2, classes)
-    adversarial = make_adversarial_reference(model, train, val, Attack("linf", 0.05))
-    aligned = torch.ones(count, dtype=torch.bool)
-    aligned[: count // 5] = False
-    return ClientTask(0, 0, p_seed, train, aligned, val, adversarial, model, LocalTraining(epochs, 8, rate))
-
-
-def make(name: str, **options: Any) -> Personalizer[Any]:
-    return METHODS[name](METHODS[name].settings_type(**options))
+def test_a_method_is_given_no_test_set() -> None:
+    """Every tensor of a task is of the training or the validation split, or an attack on one of them."""
+    assert {field.name for field in fields(ClientTask)} == {
+        "client", "fl_seed", "p_seed", "train", "aligned", "val", "adversarial", "global_model", "training",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -68,7 +43,12 @@ def test_the_global_model_and_the_data_are_left_untouched(name: str) -> None:
     make(name).personalize(given)
     for key, value in given.global_model.state_dict().items():
         assert torch.equal(value, before.global_model.state_dict()[key]), key
+    for parameter in given.global_model.parameters():
+        assert parameter.requires_grad
+        assert parameter.grad is None
     assert torch.equal(given.train.x, before.train.x)
+    assert torch.equal(given.train.y, before.train.y)
+    assert torch.equal(given.aligned, before.aligned)
     assert torch.equal(given.adversarial.train_x, before.adversarial.train_x)
     assert given.global_model.training == before.global_model.training
 
@@ -97,13 +77,43 @@ def test_same_seed_same_model_and_another_seed_another(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize(("count", "classes"), [(2, 2), (8, 1), (9, 3)])
-def test_small_and_one_sided_clients_work(name: str, count: int, classes: int) -> None:
+def test_one_object_serves_client_after_client(name: str) -> None:
     method = make(name)
-    given = task(count, classes=classes)
-    if not method.not_applicable(given):
-        state = method.personalize(given).state
-        assert all(torch.isfinite(value).all() for value in state.values())
+    method.personalize(task(client=1))
+    again, expected = method.personalize(task()).state, make(name).personalize(task()).state
+    assert all(torch.equal(again[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("count", "classes"), [(2, 2), (2, 1), (8, 1), (9, 3)])
+def test_small_and_one_sided_clients_work(name: str, count: int, classes: int) -> None:
+    """9 samples leave a single one for the second batch; one of each client is bias-conflicting."""
+    given = task(count, classes=classes, conflicting=1)
+    assert not make(name).not_applicable(given)
+    state = make(name).personalize(given).state
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+NEED_CONFLICTING = {"uw", "jtt", "group_dro"}
+NEED_ALIGNED = {"uw", "group_dro"}
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    ("conflicting", "missing", "methods"),
+    [(0, "bias-conflicting", NEED_CONFLICTING), (8, "bias-aligned", NEED_ALIGNED)],
+)
+def test_it_is_not_applicable_where_it_must_be_and_never_plain_fine_tuning(
+    name: str, conflicting: int, missing: str, methods: set[str]
+) -> None:
+    given = task(8, conflicting=conflicting)
+    reason = make(name).not_applicable(given)
+    if name not in methods:
+        assert not reason
+        return
+    assert reason == f"no {missing} training sample"
+    with pytest.raises(ValueError, match=f"client 0: {name} is not applicable: {reason}"):
+        make(name).personalize(given)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -115,19 +125,19 @@ def test_the_global_generators_are_left_alone(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("adv", {"lam_adv": 0.0}), ("l2", {"lam_l2": 0.0}), ("ours", {"lam_adv": 0.0, "lam_l2": 0.0})],
+    [
+        ("ditto", {"lam": 0.0}),
+        ("adv", {"lam_adv": 0.0}),
+        ("l2", {"lam_l2": 0.0}),
+        ("ours", {"lam_adv": 0.0, "lam_l2": 0.0}),
+        ("grad_align", {"lam": 0.0}),
+    ],
 )
 def test_without_its_terms_a_method_is_fine_tuning_bit_for_bit(name: str, options: dict[str, float]) -> None:
     given = task(epochs=1)  # one candidate, so that the score cannot differ
     expected = make("ft").personalize(given).state
     actual = make(name, **options).personalize(given).state
     assert all(torch.equal(actual[key], expected[key]) for key in expected)
-
-
-def batch_of(given: ClientTask) -> Batch:
-    weights = tuple(parameter.detach() for parameter in given.global_model.parameters())
-    reference = given.adversarial
-    return Batch(given.train.x, given.train.y, reference.train_x, reference.train_z, weights)
 
 
 def test_the_objective_is_the_sum_of_its_terms() -> None:
@@ -138,12 +148,12 @@ def test_the_objective_is_the_sum_of_its_terms() -> None:
         for parameter in model.parameters():
             parameter.add_(0.01)
     batch = batch_of(given)
-    batch = Batch(
-        batch.x.double(),
-        batch.y,
-        batch.x_adv.double(),
-        batch.z_g.double(),
-        tuple(w.double() for w in batch.w_g),
+    batch = replace(
+        batch,
+        x=batch.x.double(),
+        x_adv=batch.x_adv.double(),
+        z_g=batch.z_g.double(),
+        w_g=tuple(w.double() for w in batch.w_g),
     )
     evaluated = copy.deepcopy(model).eval()  # before training mode moves the statistics
     cross_entropy = nn.functional.cross_entropy(copy.deepcopy(model)(batch.x), batch.y)
@@ -214,7 +224,7 @@ def test_ours_selects_by_accuracy_minus_lost_transferability(
     """Readings 6: validation accuracy minus what Acc_Adv of the personal model has over the global one's."""
     candidate = Candidate(Evaluation(10, val, 0.0), Evaluation(10, val_adv, 0.0), global_adv)
     assert make("ours").score(candidate) == pytest.approx(expected)
-    for name in ("ft", "adv", "l2"):
+    for name in set(METHODS) - {"ours"}:
         assert make(name).score(candidate) == pytest.approx(val / 10)
 
 

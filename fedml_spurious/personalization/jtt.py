@@ -1,0 +1,96 @@
+"""JTT: Just Train Twice (section 7.3)."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedml_spurious.attacks import frozen
+from fedml_spurious.metrics import EVALUATION_BATCH
+from fedml_spurious.personalization.base import (
+    ClientTask,
+    Labelled,
+    MethodSettings,
+    Observer,
+    Personalized,
+    Personalizer,
+    fine_tune,
+    fine_tune_stage,
+)
+from fedml_spurious.training import IndexArray
+
+logger = logging.getLogger(__name__)
+
+IDENTIFICATION = 1  # stage 0 is the final one, so that an empty error set gives fine-tuning bit for bit
+
+
+class JTTSettings(MethodSettings):
+    """Options of JTT.
+
+    Attributes:
+        identification_epochs: ``T``, epochs of the first stage.
+        multiplicity: how often a misclassified sample stands in an epoch of the second stage
+            (appendix C.2: 50).
+    """
+
+    identification_epochs: int = Field(default=1, ge=1)
+    multiplicity: int = Field(default=50, ge=1)
+
+
+def error_set(model: nn.Module, samples: Labelled) -> Tensor:
+    """Which samples the model misclassifies in eval mode, shape (N,), bool; the model is left as it was."""
+    with frozen(model), torch.no_grad():
+        predicted = [model(part).argmax(dim=1) for part in torch.split(samples.x, EVALUATION_BATCH)]
+    return torch.cat(predicted) != samples.y
+
+
+def upsampled(errors: Tensor, multiplicity: int) -> IndexArray:
+    """Every row once, and the rows of the error set ``multiplicity`` times in all, in ascending order."""
+    return np.repeat(np.arange(len(errors)), np.where(errors.cpu().numpy(), multiplicity, 1))
+
+
+class JustTrainTwice(Personalizer[JTTSettings]):
+    """JTT (Liu et al. 2021, arXiv:2107.09044, Algorithm 1), with fine-tuning in place of training.
+
+    Stage 1 fine-tunes the global model for ``T`` epochs and collects the training samples that it gets
+    wrong. Stage 2 fine-tunes the global model anew, with those samples repeated. No group label enters the
+    training. They only decide where the method applies, as in the paper, and how good the error set was.
+    """
+
+    name = "jtt"
+    settings_type = JTTSettings
+
+    def not_applicable(self, task: ClientTask) -> str:
+        """Without bias-conflicting training samples there is nothing for the error set to find."""
+        return "no bias-conflicting training sample" if task.aligned.all() else ""
+
+    def personalize(self, task: ClientTask, observe: Observer | None = None) -> Personalized:
+        """Find the error set, then fine-tune with it repeated; only the second stage is observed."""
+        epochs = self.settings.identification_epochs
+        identifier = fine_tune_stage(self, task, stage=IDENTIFICATION, epochs=epochs)
+        errors = error_set(identifier, task.train)
+        _log_quality(task, errors)
+        rows = upsampled(errors, self.settings.multiplicity)
+        return fine_tune(self, task, observe, sequence=lambda rng: rng.permutation(rows))
+
+
+def _log_quality(task: ClientTask, errors: Tensor) -> None:
+    """Log precision and recall of the error set against the true bias-conflicting samples."""
+    found, conflicting = int(errors.sum()), int((~task.aligned).sum())
+    hits = int((errors & ~task.aligned).sum())
+    address = (task.client, task.fl_seed, task.p_seed)
+    if not found:
+        logger.info("jtt, client %d (fl%d p%d): the error set is empty; stage 2 is plain FT", *address)
+        return
+    logger.info(
+        "jtt, client %d (fl%d p%d): error set of %d of %d samples, precision %.3f, recall %.3f",
+        *address,
+        found,
+        len(errors),
+        hits / found,
+        hits / conflicting,
+    )

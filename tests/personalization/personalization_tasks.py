@@ -1,0 +1,82 @@
+"""Clients that personalize within milliseconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedml_spurious.attacks import Attack
+from fedml_spurious.personalization import METHODS
+from fedml_spurious.personalization.base import (
+    Batch,
+    ClientTask,
+    Labelled,
+    Personalizer,
+    make_adversarial_reference,
+)
+from fedml_spurious.training import LocalTraining
+
+
+def network() -> nn.Module:
+    """A small network with BatchNorm whose running statistics have moved."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(64, 3)
+        )
+        for _ in range(5):
+            model(torch.rand(16, 3, 6, 6))
+    return model
+
+
+def samples(count: int, seed: int, classes: int = 3) -> Labelled:
+    """Samples whose red channel tells the class."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(count, 3, 6, 6, generator=generator)
+    y = torch.arange(count) % classes
+    x[:, 0] = (x[:, 0] + y.view(-1, 1, 1)) / 3  # something to learn
+    return Labelled(x, y)
+
+
+def task(
+    count: int = 20,
+    *,
+    classes: int = 3,
+    p_seed: int = 0,
+    epochs: int = 3,
+    rate: float = 0.01,
+    conflicting: int | None = None,
+    client: int = 0,
+    model: nn.Module | None = None,
+) -> ClientTask:
+    """A client of ``count`` samples; a fifth of them, the first ones, are bias-conflicting by default."""
+    model = model or network()
+    train, val = samples(count, 1 + 10 * client, classes), samples(6, 2, classes)
+    adversarial = make_adversarial_reference(model, train, val, Attack("linf", 0.05))
+    aligned = torch.ones(count, dtype=torch.bool)
+    aligned[: count // 5 if conflicting is None else conflicting] = False
+    return ClientTask(
+        client, 0, p_seed, train, aligned, val, adversarial, model, LocalTraining(epochs, 8, rate)
+    )
+
+
+def make(name: str, **options: Any) -> Personalizer[Any]:
+    """A built-in method with options."""
+    return METHODS[name](METHODS[name].settings_type(**options))
+
+
+def batch_of(given: ClientTask) -> Batch:
+    """All training samples of a client as one batch."""
+    weights = tuple(parameter.detach() for parameter in given.global_model.parameters())
+    reference = given.adversarial
+    return Batch(
+        given.train.x,
+        given.train.y,
+        reference.train_x,
+        reference.train_z,
+        weights,
+        given.aligned,
+        given.global_model,
+    )
