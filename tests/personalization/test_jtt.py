@@ -69,7 +69,7 @@ def test_errors_stand_in_an_epoch_exactly_so_often(multiplicity: int) -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_both_stages_train_on_what_they_should(epochs: int) -> None:
-    """Stage 1: T passes over all samples. Stage 2: every epoch has the correct once and the errors 50 times."""
+    """Stage 1: T passes over all samples. Stage 2: in every epoch the correct once, the errors 50 times."""
     given = task(21, rate=0.002)
     method = Recording(given, identification_epochs=epochs)
     method.personalize(given)

@@ -1,0 +1,86 @@
+"""No method reads the bias-conflicting test set: it could not, and it need not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from personalization_tasks import make
+
+from data_partition.colored_mnist import Options, build
+from fedml_spurious.attacks import Attack
+from fedml_spurious.clients import load_training_data
+from fedml_spurious.config_file import check_settings
+from fedml_spurious.errors import SealedError
+from fedml_spurious.models import build_model
+from fedml_spurious.personal_step import ClientStep, Work
+from fedml_spurious.personalization import METHODS
+from fedml_spurious.personalization.base import ClientTask, make_adversarial_reference
+from fedml_spurious.run_folder import RunFolder
+from fedml_spurious.splits import SplitFolder
+from fedml_spurious.training import LocalTraining
+
+ALL = sorted(METHODS)
+HOOKS = ("prepare", "sequence", "loss", "score")
+
+
+@pytest.fixture(scope="module")
+def conflicting_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clients with enough bias-conflicting training samples for every method to apply."""
+    folder = tmp_path_factory.mktemp("conflicting")
+    options = Options(
+        source="digits", clients=3, classes_per_client=3, limit=180, bias_conflicting_fraction=0.2, seed=1
+    )
+    build(options, raw=None, out=folder)
+    return folder
+
+
+def network() -> torch.nn.Module:
+    return build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_reading_it_raises_wherever_a_method_computes(
+    name: str, conflicting_splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: dict[str, Any]
+) -> None:
+    """Every hook of the method tries to read it while the personalization step runs."""
+    data = SplitFolder(conflicting_splits)
+    tried: list[str] = []
+
+    def spying_on(hook: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def spy(*args: Any) -> Any:
+            with pytest.raises(SealedError, match="client 0001: the bias-conflicting test set"):
+                data.load("0001", "test_bc")
+            tried.append(hook)
+            return original(*args)
+
+        return spy
+
+    for hook in HOOKS:
+        monkeypatch.setattr(METHODS[name], hook, spying_on(hook, getattr(METHODS[name], hook)))
+    tiny["experiment_args"] = {"methods": [name]}
+    step = ClientStep(check_settings(tiny, source="a test"), data, network(), "0001", eps=0.03, fl_seed=0)
+    result = step.run(Work(name, 0, 0, "0001"), RunFolder(tmp_path))
+    assert set(tried) == set(HOOKS)
+    assert result.acc_bc is not None  # and afterwards the measurement has it
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_method_works_where_the_test_sets_do_not_exist(
+    name: str, conflicting_splits: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(conflicting_splits, tmp_path / "splits"))
+    data = SplitFolder(folder)
+    for path in (*folder.glob("*_test.h5"), *folder.glob("*_test_bc.h5")):
+        path.unlink()
+    with data.sealed():
+        found = load_training_data(data, "0001", torch.device("cpu"))
+        model = network()
+        adversarial = make_adversarial_reference(model, found.train, found.val, Attack("linf", 0.03))
+        training = LocalTraining(epochs=1, batch_size=16)
+        task = ClientTask(1, 0, 0, found.train, found.aligned, found.val, adversarial, model, training)
+        assert make(name).personalize(task).selected_epoch == 1
