@@ -63,7 +63,7 @@ class AdversarialOnly(Personalizer[AdversarialSettings]):
 class L2Only(Personalizer[L2Settings]):
     """Ablation: ``CE + lam_l2 * ||w_g - w_p||^2`` (Figure 6c).
 
-    This is fine-tuning with the proximal term of FedProx (Li et al. 2020, arXiv:1812.06127, eq. 2), whose
+    This is fine-tuning with the proximal term of FedProx (Li et al. 2020, arXiv:1812.06127), whose
     ``mu / 2`` is ``lam_l2``. Ditto's local objective has the same form with ``lam / 2``; the two differ in
     how the coefficient is chosen (appendix C.2).
     """

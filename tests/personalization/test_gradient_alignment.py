@@ -11,6 +11,7 @@ from personalization_tasks import batch_of, make, task
 from torch import Tensor, nn
 
 from fedml_spurious.fedavg import load_state
+from fedml_spurious.personalization.base import ClientTask
 from fedml_spurious.personalization.gradient_alignment import input_gradients, misalignment
 
 
@@ -43,7 +44,7 @@ def test_input_gradients_of_linear_logits_in_closed_form() -> None:
     torch.testing.assert_close(actual, expected.detach(), rtol=1e-12, atol=1e-12)
 
 
-def penalty(given: object, model: nn.Module, lam: float) -> tuple[float, Tensor]:
+def penalty(given: ClientTask, model: nn.Module, lam: float) -> tuple[float, Tensor]:
     """The part of the objective that is not cross-entropy, and its gradient in the last layer."""
     batch = batch_of(given)
     batch = replace(batch, x=batch.x.double(), f_g=copy.deepcopy(batch.f_g).double())
@@ -75,7 +76,7 @@ def test_its_gradient_in_the_weights_agrees_with_finite_differences() -> None:
 
 
 def test_where_the_models_are_the_same_there_is_no_penalty() -> None:
-    """After the cross-entropy of a batch has moved the statistics, so only nearly: take those without."""
+    """On a network without BatchNorm, whose training mode would make the two differ."""
     given = task(model=nn.Sequential(nn.Flatten(), nn.Linear(108, 8), nn.Tanh(), nn.Linear(8, 3)))
     batch = batch_of(given)
     with_term = make("grad_align", lam=5.0).loss(copy.deepcopy(given.global_model), batch)
@@ -106,8 +107,12 @@ def test_training_with_it_keeps_the_input_gradients_nearer_to_the_global_ones() 
 
 def test_the_penalty_moves_no_batchnorm_statistic() -> None:
     given = task()
-    with_term, without = copy.deepcopy(given.global_model).train(), copy.deepcopy(given.global_model).train()
-    make("grad_align").loss(with_term, batch_of(given))
+    before = copy.deepcopy(given.global_model)
+    assert before.training  # the global model is used in eval mode all the same
+    with_term, without = copy.deepcopy(before), copy.deepcopy(before)
+    make("grad_align").loss(with_term, batch_of(given)).backward()
     make("ft").loss(without, batch_of(given))
     assert torch.equal(with_term[1].running_mean, without[1].running_mean)
+    assert torch.equal(given.global_model[1].running_mean, before[1].running_mean)
     assert given.global_model.training
+    assert all(parameter.grad is None for parameter in given.global_model.parameters())
