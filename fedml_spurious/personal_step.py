@@ -134,15 +134,15 @@ class ClientStep:
         if method is None or work.p_seed is None:
             return self._result(work, self.model, val_acc=self._val_accuracy(self.model))
         task = self._task(work.p_seed)
-        reason = method.not_applicable(task)
-        if reason:
-            logger.info("%s does not apply to client %s: %s", work.method, self.client, reason)
-            return self._result(work, None)
         rows: list[dict[str, Any]] = []
         started = time.perf_counter()
         with self.data.sealed():
-            personal = method.personalize(task, self._observer(rows))
+            reason = method.not_applicable(task)
+            personal = None if reason else method.personalize(task, self._observer(rows))
         seconds = time.perf_counter() - started
+        if personal is None:
+            logger.info("%s does not apply to client %s: %s", work.method, self.client, reason)
+            return self._result(work, None)
         model = copy.deepcopy(self.model)
         load_state(model, personal.state)
         if rows:
