@@ -25,6 +25,7 @@ from fedml_spurious.run_folder import RunFolder, check_folder, scratch_folder, w
 from fedml_spurious.splits import SplitFolder
 from fedml_spurious.storage import write_json
 from fedml_spurious.table import show_table, write_table
+from fedml_spurious.tracking import table_metrics, tracking
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +68,14 @@ def _run(
     write_config(folder, settings)
     folder.note("start", clients=len(clients), dataset=data.meta.name)
     plan = plan_work(settings, clients)
-    models = _federated_step(settings, data, folder, device, console)
-    store = _personal_step(settings, data, folder, models, plan, console)
-    results = [store.get(work) for work in plan]
-    write_results(folder.results, results)
-    summaries = summarize(results)
-    write_table(folder.path, summaries)
-    folder.note("done")
+    with tracking(settings, folder):
+        models = _federated_step(settings, data, folder, device, console)
+        store = _personal_step(settings, data, folder, models, plan, console)
+        results = [store.get(work) for work in plan]
+        write_results(folder.results, results)
+        summaries = summarize(results)
+        write_table(folder.path, summaries)
+        folder.note("table", **table_metrics(summaries))
     return summaries
 
 

@@ -9,9 +9,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,11 @@ class RunFolder:
 
     Attributes:
         path: the folder.
+        listeners: called with the name and the details of every event that is noted.
     """
 
     path: Path
+    listeners: list[Callable[[str, dict[str, Any]], None]] = field(default_factory=list)
 
     @property
     def config(self) -> Path:
@@ -75,7 +77,9 @@ class RunFolder:
         return self.path / "personal" / method / f"fl{fl_seed}{suffix}"
 
     def note(self, event: str, **details: Any) -> None:
-        """Append an event to ``progress.jsonl``."""
+        """Append an event to ``progress.jsonl`` and tell the listeners."""
+        for listener in self.listeners:
+            listener(event, details)
         line = json.dumps({"time": round(time.time(), 3), "event": event, **details})
         path = self.path / "progress.jsonl"
         try:
