@@ -81,6 +81,7 @@ setup(
         *FEDML,
         "PyYAML",
         "click",
+        "gdown",  # what torchvision fetches CelebA with
         "h5py",
         "jinja2",
         "matplotlib",

@@ -35,7 +35,8 @@ def generator(seed: int, purpose: Purpose, *address: int) -> np.random.Generator
     Args:
         seed: the user's seed, at least 0.
         purpose: what the draw is for.
-        *address: where in the experiment the draw happens (round, client, ...), each at least 0.
+        *address: where in the experiment the draw happens (round, client, ...), each at least 0. All
+            addresses of one purpose need the same length: numpy's seed sequences ignore trailing zeros.
 
     Returns:
         A fresh generator; the same address gives the same numbers everywhere.

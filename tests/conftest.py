@@ -20,6 +20,15 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets."""
+    folder = os.environ.get("FEDML_SPURIOUS_DATA")
+    if not folder:
+        pytest.skip("FEDML_SPURIOUS_DATA names no folder with the real data sets")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Split files of 4 clients x 3 classes, 120 of the digits that ship inside scikit-learn."""
     from data_partition.colored_mnist import Options, build

@@ -486,3 +486,45 @@ def test_sockets_can_be_watched_at_all() -> None:
     with pytest.raises(OSError, match=r".*"), socket.socket() as connection:
         connection.connect(("127.0.0.1", 1))
     assert "socket.connect" in seen
+
+
+def test_the_quickstart_shows_what_it_promises(tmp_path: Path) -> None:
+    """As it ships: the disparity of fine-tuning against ours, and what ours costs in accuracy."""
+    folder = tmp_path / "quickstart"
+    result = CliRunner().invoke(main, ["run", "--cf", "quickstart", "--output", str(folder)])
+    assert result.exit_code == 0, result.output
+    with (folder / "table.csv").open() as stream:
+        table = {row["method"]: row for row in csv.DictReader(stream) if row["average"] == "mean"}
+    assert float(table["ft"]["disparity"]) >= 1.2 * float(table["ours"]["disparity"])
+    assert float(table["ours"]["acc_b"]) >= float(table["global"]["acc_b"]) - 0.01
+    assert float(table["global"]["acc_b"]) > 0.8
+    assert "of that rise" in result.output.replace("\n", "")
+
+
+FULL_SIZE = ["train_args.client_num_per_round=1", "personalization_args.clients=['0007']"]
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "changes", "clients", "rows"),
+    [
+        ("mnist_small", ["data_args.partition.limit=1000", "model_args.fc_width=16"], 10, 3 * 10),
+        # The paper's size with one client and one epoch: that it starts.
+        ("mnist", [*FULL_SIZE, "attack_args.budget_samples=16"], 50, 3),
+    ],
+)
+def test_real_digits_go_through(
+    name: str, changes: list[str], clients: int, rows: int, real_data: Path, tmp_path: Path
+) -> None:
+    short = ["train_args.comm_round=1", "train_args.epochs=1", "personalization_args.epochs=1"]
+    short += ["attack_args.steps=1", "experiment_args.methods=[global, ft, ours]"]
+    short += ["experiment_args.fl_seeds=[0]", "experiment_args.personalization_seeds=[0]"]
+    sets = [part for item in (*short, *changes, f"data_args.raw={real_data}") for part in ("--set", item)]
+    folder = tmp_path / "run"
+    result = CliRunner().invoke(main, ["run", "--cf", name, "--output", str(folder), *sets])
+    assert result.exit_code == 0, result.output
+    found = without_time(folder)
+    assert len(found) == rows
+    meta = json.loads((folder / "data/colored_mnist_meta.json").read_text())
+    assert len(meta["clients"]) == clients
+    assert all(row["acc_b"] and row["acc_bc"] for row in found)

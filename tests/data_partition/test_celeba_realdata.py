@@ -1,6 +1,5 @@
 """On the real label files (202,599 images) and on the images of 200 celebrities."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "celeba_group_counts.yaml"
 
 
 @pytest.fixture(scope="module")
-def raw() -> Path:
-    folder = os.environ.get("FEDML_SPURIOUS_DATA")
-    if not folder or not (Path(folder) / "celeba").is_dir():
-        pytest.skip("FEDML_SPURIOUS_DATA names no folder with CelebA's folder celeba")
-    return Path(folder)
+def raw(real_data: Path) -> Path:
+    return real_data
 
 
 @pytest.fixture(scope="module")
