@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,7 +57,8 @@ def run_experiment(settings: Settings, output: Path, *, resume: bool, console: C
             f"{error.filename or output}: {error.strerror or error}. What was finished is kept; free space "
             "or permissions on that disk, then continue with --resume"
         ) from error
-    show_table(Console(), summaries)
+    # In a file or a pipe no terminal sets the width, and wrapped cells are hard to read.
+    show_table(Console(width=None if sys.stdout.isatty() else 110), summaries)
     console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
 
 
