@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from running import Finished, invoke
 
 from fedml_spurious.splits import SplitFolder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,3 +70,21 @@ def tiny(splits: Path) -> dict[str, Any]:
         "attack_args": {"steps": 2},
         "experiment_args": {"methods": ["global", "ft", "ours"]},
     }
+
+
+@pytest.fixture(scope="session")
+def finished(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One finished run, with a trajectory and models kept."""
+    config: dict[str, Any] = {
+        "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
+        "model_args": {"fc_width": 8},
+        "train_args": {
+            "client_num_per_round": 2, "comm_round": 3, "epochs": 1, "batch_size": 16, "learning_rate": 0.001,
+        },
+        "validation_args": {"frequency_of_the_test": 2},
+        "personalization_args": {"epochs": 2, "trajectory_interval": 2, "save_models": True},
+        "attack_args": {"steps": 2},
+        "experiment_args": {"methods": ["global", "ft", "ours"], "fl_seeds": [0, 1]},
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return Finished(folder, config, invoke(config, folder))
