@@ -106,19 +106,15 @@ def _shown_progress(title: str) -> Iterator[Progress]:
     """A bar with the remaining time on a terminal, plain lines elsewhere, from the first report on."""
     from rich.console import Console
 
-    from fedml_spurious.progress import stage
+    from fedml_spurious.progress import Stage, stage
 
     with contextlib.ExitStack() as stack:
-        shown: list[Any] = []
-        seen = 0
+        shown: list[Stage] = []
 
         def report(done: int, total: int) -> None:
-            nonlocal seen
             if not shown:
                 shown.append(stack.enter_context(stage(Console(stderr=True), title, total=total)))
-            for _ in range(done - seen):
-                shown[0].advance()
-            seen = done
+            shown[0].set(done, total)
 
         yield report
 

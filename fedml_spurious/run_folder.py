@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import yaml
 
+from fedml_spurious import __version__
 from fedml_spurious.config import Settings
 from fedml_spurious.errors import InputError, RunError
 from fedml_spurious.storage import PARTIAL_SUFFIX, require_writable_folder, write_json, write_text
@@ -141,7 +142,7 @@ def write_config(folder: RunFolder, settings: Settings) -> None:
     write_json(
         folder.path / "environment.json",
         {
-            "fedml_spurious": metadata_version(),
+            "fedml_spurious": __version__,
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -151,13 +152,6 @@ def write_config(folder: RunFolder, settings: Settings) -> None:
             "packages": versions,
         },
     )
-
-
-def metadata_version() -> str:
-    """Version of this package."""
-    from fedml_spurious import __version__
-
-    return __version__
 
 
 def _require_same(folder: RunFolder, settings: Settings) -> None:
