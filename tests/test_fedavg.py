@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedml_spurious.fedavg import average, copy_state, load_state, sample_clients, state_mismatch
+from fedml_spurious.fedavg import WeightedSum, average, copy_state, load_state, sample_clients, state_mismatch
 
 
 def model() -> nn.Module:
@@ -48,6 +48,29 @@ def test_the_clients_tensors_are_left_alone() -> None:
     average(updates)["w"].fill_(9.0)
     assert updates[0][1]["w"].tolist() == [1.0, 1.0]
     assert updates[1][1]["w"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("grouping", [[[0, 1, 2, 3, 4]], [[4, 2], [0, 3, 1]], [[3], [1], [4, 0], [2]]])
+def test_the_sum_is_exact_in_every_order_and_grouping(grouping: list[list[int]]) -> None:
+    """Against rational arithmetic, on values for which plain double-precision sums depend on the order."""
+    rng = np.random.default_rng(0)
+    counts = [100_003, 7, 64, 501, 3]
+    magnitudes = np.array([1.0, 1e-9, 1e6, -1e6, 1e-3])[:, None]
+    values = (magnitudes * rng.standard_normal((5, 70_000))).astype(np.float32)
+    values[3, 0] = -values[2, 0]
+    whole = WeightedSum()
+    for group in grouping:
+        part = WeightedSum()
+        for client in group:
+            part.add(counts[client], {"w": torch.from_numpy(values[client]).view(7, 10_000)})
+        whole.merge(part)
+    actual = whole.mean()["w"].view(-1)
+    for place in (0, 1, 31_999, 32_768, 69_999):
+        exact = sum(
+            Fraction(count) * Fraction(float(row[place])) for count, row in zip(counts, values, strict=True)
+        )
+        # One rounding of the exact sum, one of the quotient, one to single precision.
+        assert actual[place].item() == float(np.float32(float(exact) / sum(counts)))
 
 
 def test_parity_with_fedmls_own_aggregation() -> None:

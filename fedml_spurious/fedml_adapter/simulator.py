@@ -6,34 +6,16 @@ FedML 0.9.6's own single-process simulator takes both and uses neither.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from fedml.core import ClientTrainer, ServerAggregator
 from torch import nn
 
-from fedml_spurious.fedavg import sample_clients
+from fedml_spurious.fedavg import Round, sample_clients
 from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
-
-
-@dataclass(frozen=True)
-class Round:
-    """A finished round.
-
-    Attributes:
-        index: from 0.
-        clients: indices of the clients that trained.
-        losses: mean training loss of each of them; None where the trainer keeps none.
-        model: the global model after the round; not to be changed.
-    """
-
-    index: int
-    clients: tuple[int, ...]
-    losses: tuple[float | None, ...]
-    model: nn.Module
 
 
 class SingleProcessSimulator:

@@ -19,11 +19,11 @@ import yaml
 from fedml.core import ClientTrainer, ServerAggregator
 
 from fedml_spurious.errors import InputError
-from fedml_spurious.fedavg import sample_clients
+from fedml_spurious.fedavg import Round, sample_clients
 from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
-from fedml_spurious.fedml_adapter.simulator import Round, SingleProcessSimulator
+from fedml_spurious.fedml_adapter.simulator import SingleProcessSimulator
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
 from fedml_spurious.models import build_model
 from fedml_spurious.seeds import Purpose, generator
