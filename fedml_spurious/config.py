@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from fedml_spurious.attacks import Attack, Norm
 from fedml_spurious.personalization import GLOBAL, METHODS, PAPER_METHODS, find_method
-from fedml_spurious.personalization.base import Personalizer
+from fedml_spurious.personalization.base import MethodSettings, Personalizer
 from fedml_spurious.training import LocalTraining
 
 Count = Annotated[int, Field(ge=1)]
@@ -25,6 +34,11 @@ def _as_tuple(value: Any) -> Any:
 
 
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+Grid = Annotated[
+    tuple[int | Annotated[float, Field(allow_inf_nan=False)], ...],
+    Field(min_length=1),
+    BeforeValidator(_as_tuple),
+]
 Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 
 
@@ -244,11 +258,18 @@ class ExperimentArgs(Section):
         methods: in the order of the table; ``module:Class`` for a method of your own.
         fl_seeds: seeds of the federated step; ``common_args.random_seed`` where absent.
         personalization_seeds: seeds of the personalization step.
+        grids: values of a method's coefficients among which tuning chooses (appendix C.2), by method and
+            option; they take the place of ``personalization_args.<method>.<option>``.
+        tuning: ``shared`` chooses for all clients together, ``client`` for each by itself.
+        tuning_tolerance: by how much a larger coefficient may lower the validation accuracy, in [0, 1].
     """
 
     methods: Names = PAPER_METHODS
     fl_seeds: Seeds | None = None
     personalization_seeds: Seeds = (0,)
+    grids: dict[str, dict[str, Grid]] = {}
+    tuning: Literal["shared", "client"] = "shared"
+    tuning_tolerance: Fraction = 0.0
 
     @model_validator(mode="after")
     def _no_repeats(self) -> ExperimentArgs:
@@ -274,21 +295,38 @@ class Settings(Section):
     attack_args: AttackArgs = AttackArgs()
     experiment_args: ExperimentArgs = ExperimentArgs()
 
+    @model_validator(mode="after")
+    def _grids_fit(self) -> Settings:
+        for name, grid in self.experiment_args.grids.items():
+            for option, values in grid.items():
+                own = getattr(self.personalization_args, name, None)
+                _check_grid(name, own, option, values)
+        return self
+
     @property
     def fl_seeds(self) -> tuple[int, ...]:
         """Seeds of the federated step."""
         return self.experiment_args.fl_seeds or (self.common_args.random_seed,)
 
+    def method_type(self, name: str) -> type[Personalizer[Any]]:
+        """The class of a method that this run has, by the name that it has in tables."""
+        types = [find_method(entry) for entry in self.experiment_args.methods if entry != GLOBAL]
+        return {found.name: found for found in types}[name]
+
+    def method(self, name: str, options: Mapping[str, float] | None = None) -> Personalizer[Any] | None:
+        """A method of this run with its options, some of them replaced; None is the global model."""
+        if name == GLOBAL:
+            return None
+        found = self.method_type(name)
+        own = getattr(self.personalization_args, name)
+        return found(found.settings_type(**{**own.model_dump(), **(options or {})}))
+
     def methods(self) -> dict[str, Personalizer[Any] | None]:
         """The methods by name, in the order of the table, with their options; None is the global model."""
-        found: dict[str, Personalizer[Any] | None] = {}
-        for name in self.experiment_args.methods:
-            if name == GLOBAL:
-                found[GLOBAL] = None
-                continue
-            method = find_method(name)
-            found[method.name] = method(getattr(self.personalization_args, method.name))
-        return found
+        names = [
+            entry if entry == GLOBAL else find_method(entry).name for entry in self.experiment_args.methods
+        ]
+        return {name: self.method(name) for name in names}
 
     def fine_tuning(self) -> LocalTraining:
         """How a client fine-tunes."""
@@ -299,6 +337,26 @@ class Settings(Section):
             own.learning_rate or train.learning_rate,
             train.weight_decay,
         )
+
+
+def _check_grid(name: str, own: Any, option: str, values: Sequence[float]) -> None:
+    """Make sure that a method has this option and that the option takes these values."""
+    where = f"grids.{name}.{option}"
+    if not isinstance(own, MethodSettings):
+        problem = "no method of that name has a section in personalization_args"
+    elif option not in type(own).model_fields:
+        known = ", ".join(sorted(type(own).model_fields)) or "none"
+        problem = f"{name} has no such option; it has {known}"
+    else:
+        try:
+            for value in values:
+                type(own)(**{**own.model_dump(), option: value})
+            return
+        except ValidationError as error:
+            problem = f"{value:g}: {error.errors()[0]['msg']}"
+    raise PydanticCustomError(
+        "grid", "experiment_args.{where}: {problem}", {"where": where, "problem": problem}
+    )
 
 
 @cache

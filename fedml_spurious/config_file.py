@@ -184,7 +184,7 @@ def _explain_one(item: Mapping[str, Any], model: type[BaseModel], prefix: str) -
         return f"{where}: missing; it has no default"
     message = str(item["msg"]).removeprefix("Input should be ").rstrip(".")
     if isinstance(value, (dict, BaseModel)) and not item["type"].endswith("_type"):
-        return f"{where}: {message}"
+        return f"{where}: {message}" if where else message
     hint = ""
     if isinstance(value, str) and _FLOAT_AS_TEXT.fullmatch(value):
         hint = f" YAML reads {value} as text: write {float(value)!r} or {_with_point(value)}"

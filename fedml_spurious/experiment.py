@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -19,13 +18,13 @@ from fedml_spurious.config import Settings
 from fedml_spurious.data_source import open_data
 from fedml_spurious.errors import InputError, RunError
 from fedml_spurious.federated_step import finished_rounds, global_model, train_global_model
-from fedml_spurious.personal_step import ClientStep, ResultStore, Work, choose_budget, plan_work
-from fedml_spurious.progress import Stage, stage
+from fedml_spurious.personal_plan import personalize
+from fedml_spurious.progress import stage
 from fedml_spurious.results import MethodSummary, summarize, write_results
 from fedml_spurious.run_folder import RunFolder, check_folder, scratch_folder, write_config
 from fedml_spurious.splits import SplitFolder
-from fedml_spurious.storage import write_json
 from fedml_spurious.table import show_table, write_table
+from fedml_spurious.tasks import LocalWorkers, Workers
 from fedml_spurious.tracking import table_metrics, tracking
 
 logger = logging.getLogger(__name__)
@@ -69,11 +68,10 @@ def _run(
     clients = check_data(settings, data)
     write_config(folder, settings)
     folder.note("start", clients=len(clients), dataset=data.meta.name)
-    plan = plan_work(settings, clients)
+    workers = LocalWorkers(settings, data, device)
     with tracking(settings, folder):
-        models = _federated_step(settings, data, folder, device, console)
-        store = _personal_step(settings, data, folder, models, plan, console)
-        results = [store.get(work) for work in plan]
+        models = _federated_step(settings, data, folder, workers, device, console)
+        results = personalize(settings, folder, workers, models, clients, console)
         write_results(folder.results, results)
         summaries = summarize(results)
         write_table(folder.path, summaries)
@@ -140,63 +138,21 @@ def check_data(settings: Settings, data: SplitFolder) -> tuple[str, ...]:
 
 
 def _federated_step(
-    settings: Settings, data: SplitFolder, folder: RunFolder, device: torch.device, console: Console
+    settings: Settings,
+    data: SplitFolder,
+    folder: RunFolder,
+    workers: Workers,
+    device: torch.device,
+    console: Console,
 ) -> dict[int, nn.Module]:
     """The global model of every federated seed."""
     done = sum(finished_rounds(folder, settings, seed) for seed in settings.fl_seeds)
     total = settings.train_args.comm_round * len(settings.fl_seeds)
     with stage(console, "Global model, rounds", total=total, done=done) as bar:
         return {
-            seed: train_global_model(settings, data, folder, fl_seed=seed, device=device, stage=bar)
+            seed: train_global_model(settings, data, folder, workers, fl_seed=seed, device=device, stage=bar)
             for seed in settings.fl_seeds
         }
-
-
-def _personal_step(
-    settings: Settings,
-    data: SplitFolder,
-    folder: RunFolder,
-    models: dict[int, nn.Module],
-    plan: Sequence[Work],
-    console: Console,
-) -> ResultStore:
-    store = ResultStore(folder, plan)
-    left = [work for work in plan if not store.has(work)]
-    with stage(console, "Personal models", total=len(plan), done=len(plan) - len(left)) as bar:
-        for fl_seed, model in models.items():
-            own = [work for work in left if work.fl_seed == fl_seed]
-            if own:
-                clients = sorted({work.client for work in plan})
-                _personalize_seed(settings, data, folder, model, own, clients, store, bar)
-    return store
-
-
-def _personalize_seed(
-    settings: Settings,
-    data: SplitFolder,
-    folder: RunFolder,
-    model: nn.Module,
-    left: Sequence[Work],
-    clients: Sequence[str],
-    store: ResultStore,
-    bar: Stage,
-) -> None:
-    fl_seed = left[0].fl_seed
-    device = next(model.parameters()).device
-    budget = choose_budget(settings, data, model, clients, device)
-    if not budget.in_range:
-        logger.warning("fl%d: the attack's success rate is outside the wanted range: %s", fl_seed, budget)
-    details: dict[str, Any] = {"eps": budget.eps, "in_range": budget.in_range, "trail": budget.trail}
-    write_json(folder.global_part(fl_seed) / "budget.json", details)
-    # By client, so that its data and adversarial examples are made once for all methods and seeds.
-    for client in sorted({work.client for work in left}):
-        step = ClientStep(settings, data, model, client, eps=budget.eps, fl_seed=fl_seed)
-        for work in left:
-            if work.client == client:
-                result = step.run(work, folder)
-                store.add(work, result)
-                folder.note("client", **vars(work), seconds=result.seconds)
-                bar.advance(f"fl{fl_seed} client {client} {work.method}")
 
 
 @contextmanager

@@ -6,23 +6,24 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from fedml_spurious.clients import load_test_data
 from fedml_spurious.config import Settings
 from fedml_spurious.errors import InputError
-from fedml_spurious.fedavg import State, copy_state, load_state, state_mismatch
-from fedml_spurious.metrics import EMPTY, Evaluation, disparity, evaluate
+from fedml_spurious.fedavg import Round, State, copy_state, load_state, state_mismatch
+from fedml_spurious.metrics import EMPTY, accuracy_cells
 from fedml_spurious.models import build_model
 from fedml_spurious.progress import Stage
 from fedml_spurious.run_folder import RunFolder
 from fedml_spurious.splits import SplitFolder
 from fedml_spurious.storage import write_bytes, write_csv, write_json
+from fedml_spurious.tasks import MeasureGlobal, Workers, in_order
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def train_global_model(
     settings: Settings,
     data: SplitFolder,
     folder: RunFolder,
+    workers: Workers,
     *,
     fl_seed: int,
     device: torch.device,
@@ -80,10 +82,11 @@ def train_global_model(
 
     Args:
         settings: settings of the run.
-        data: client split files.
+        data: client split files, of which only the description is read here.
         folder: run folder.
+        workers: who trains and measures.
         fl_seed: seed of the federated step.
-        device: where to train.
+        device: where the global model goes.
         stage: advanced once per round.
 
     Returns:
@@ -104,83 +107,59 @@ def train_global_model(
         _load_checked(model, checkpoint["model"], part / "checkpoint.pt")
         start, rows = checkpoint["rounds"], checkpoint["rows"]
         logger.info("global model fl%d: going on after %d rounds", fl_seed, start)
-    _run_rounds(settings, data, folder, model.to(device), (start, rows), fl_seed, stage)
+    recorder = _Recorder(settings, data, folder, workers, fl_seed, rows, stage)
+    workers.train(fl_seed, model.to(device), start_round=start, after_round=recorder.record)
+    # A kill may have come between the last checkpoint and its row.
+    write_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
     save_tensors(part / "model.pt", copy_state(model))
     return model
 
 
-def _run_rounds(
-    settings: Settings,
-    data: SplitFolder,
-    folder: RunFolder,
-    model: nn.Module,
-    so_far: tuple[int, list[dict[str, Any]]],
-    fl_seed: int,
-    stage: Stage,
-) -> None:
-    # FedML takes seconds to import, which a run that finds its global models finished need not pay.
-    from fedml_spurious.fedml_adapter.arguments import fedml_arguments
-    from fedml_spurious.fedml_adapter.dataset import fedml_dataset
-    from fedml_spurious.fedml_adapter.simulator import Round, SingleProcessSimulator
+@dataclass
+class _Recorder:
+    """Measures and stores every finished round."""
 
-    start, rows = so_far
-    part = folder.global_part(fl_seed)
-    device = next(model.parameters()).device
-    last = settings.train_args.comm_round - 1
+    settings: Settings
+    data: SplitFolder
+    folder: RunFolder
+    workers: Workers
+    fl_seed: int
+    rows: list[dict[str, Any]]
+    stage: Stage
 
-    def after_round(finished: Round) -> None:
-        measured = (
-            finished.index % settings.validation_args.frequency_of_the_test == 0 or finished.index == last
-        )
-        metrics = measure_global_model(finished.model, data, device) if measured else {}
+    def record(self, finished: Round) -> None:
+        """Measure the round's model where its turn has come, write its row, then its checkpoint."""
+        last = self.settings.train_args.comm_round - 1
+        every = self.settings.validation_args.frequency_of_the_test
+        measured = finished.index % every == 0 or finished.index == last
+        metrics = {}
+        if measured:
+            self.workers.use(finished.model, f"fl{self.fl_seed} round {finished.index}")
+            metrics = measure_global_model(self.workers, self.data.client_ids)
         losses = [loss for loss in finished.losses if loss is not None]
         row = {
             "round": finished.index,
-            "clients": " ".join(data.client_ids[client] for client in finished.clients),
+            "clients": " ".join(self.data.client_ids[client] for client in finished.clients),
             "train_loss": sum(losses) / len(losses),
             **metrics,
         }
-        rows.append(row)
-        checkpoint = {"rounds": finished.index + 1, "model": copy_state(finished.model), "rows": rows}
+        self.rows.append(row)
+        checkpoint = {"rounds": finished.index + 1, "model": copy_state(finished.model), "rows": self.rows}
+        part = self.folder.global_part(self.fl_seed)
         save_tensors(part / "checkpoint.pt", checkpoint)
-        write_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
-        folder.note("round", fl_seed=fl_seed, **row)
+        write_csv(part / "rounds.csv", ROUND_COLUMNS, self.rows)
+        self.folder.note("round", fl_seed=self.fl_seed, **row)
         accuracy = f"Acc_B {row['acc_b']:.3f}" if measured else ""
-        stage.advance(f"fl{fl_seed} loss {row['train_loss']:.3f} {accuracy}")
-
-    arguments = fedml_arguments(settings, fl_seed=fl_seed, num_clients=len(data.client_ids))
-    dataset = fedml_dataset(data, data.client_ids, batch_size=settings.train_args.batch_size)
-    simulator = SingleProcessSimulator(
-        arguments, device, dataset, model, start_round=start, after_round=after_round
-    )
-    with data.sealed():
-        simulator.run()
-    # A kill may have come between the last checkpoint and its row.
-    write_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
+        self.stage.advance(f"fl{self.fl_seed} loss {row['train_loss']:.3f} {accuracy}")
 
 
-def measure_global_model(
-    model: nn.Module, data: SplitFolder, device: torch.device
-) -> dict[str, float | None]:
+def measure_global_model(workers: Workers, clients: Sequence[str]) -> dict[str, float | None]:
     """Accuracy and loss over all samples of all clients' test sets, pooled."""
     biased, conflicting = EMPTY, EMPTY
-    with data.unsealed():
-        for client in data.client_ids:
-            tests = load_test_data(data, client, device)
-            biased += evaluate(model, tests.biased.x, tests.biased.y)
-            conflicting += evaluate(model, tests.conflicting.x, tests.conflicting.y)
+    for answer in in_order(workers, [MeasureGlobal(client) for client in clients]):
+        biased += answer[0]
+        conflicting += answer[1]
     return accuracy_cells(biased, conflicting)
-
-
-def accuracy_cells(biased: Evaluation, conflicting: Evaluation) -> dict[str, float | None]:
-    """Cells of a row that both test sets determine."""
-    return {
-        "acc_b": biased.accuracy,
-        "acc_bc": conflicting.accuracy,
-        "disparity": disparity(biased.accuracy, conflicting.accuracy),
-        "loss_b": biased.loss,
-        "loss_bc": conflicting.loss,
-    }
 
 
 def _claim(part: Path, wanted: Mapping[str, Any]) -> None:

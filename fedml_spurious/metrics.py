@@ -66,6 +66,17 @@ def disparity(acc_b: float | None, acc_bc: float | None) -> float | None:
     return None if acc_b is None or acc_bc is None else acc_b - acc_bc
 
 
+def accuracy_cells(biased: Evaluation, conflicting: Evaluation) -> dict[str, float | None]:
+    """Cells of a row that both test sets determine."""
+    return {
+        "acc_b": biased.accuracy,
+        "acc_bc": conflicting.accuracy,
+        "disparity": disparity(biased.accuracy, conflicting.accuracy),
+        "loss_b": biased.loss,
+        "loss_bc": conflicting.loss,
+    }
+
+
 def client_mean(values: Sequence[float | None]) -> float | None:
     """Mean over the clients that have a value; None where none has one."""
     present = [value for value in values if value is not None]

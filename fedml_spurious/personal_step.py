@@ -5,20 +5,16 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
-from fedml_spurious.attacks import Attack, BudgetSearch, SuccessCount, count_successes, find_budget
+from fedml_spurious.attacks import Attack
 from fedml_spurious.clients import TestData, TrainingData, load_test_data, load_training_data
 from fedml_spurious.config import Settings
-from fedml_spurious.fedavg import load_state
-from fedml_spurious.federated_step import accuracy_cells, save_tensors
-from fedml_spurious.metrics import evaluate
-from fedml_spurious.personalization import GLOBAL
+from fedml_spurious.fedavg import State, copy_state, load_state
+from fedml_spurious.metrics import accuracy_cells, evaluate
 from fedml_spurious.personalization.base import (
     AdversarialReference,
     ClientTask,
@@ -28,16 +24,10 @@ from fedml_spurious.personalization.base import (
     Personalizer,
     make_adversarial_reference,
 )
-from fedml_spurious.results import ClientResult, read_results, write_results
-from fedml_spurious.run_folder import RunFolder
+from fedml_spurious.results import ClientResult
 from fedml_spurious.splits import SplitFolder
-from fedml_spurious.storage import read_csv, write_csv
 
 logger = logging.getLogger(__name__)
-
-TRAJECTORY_COLUMNS = (
-    "client", "epoch", "batch", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc", "acc_adv", "loss_adv",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,46 +39,29 @@ class Work:
         fl_seed: seed of the global model.
         p_seed: seed of the personalization; None for the global model as it is.
         client: id of the client.
+        options: options of the method that replace those of the settings, by name; see ``experiment_args``.
     """
 
     method: str
     fl_seed: int
     p_seed: int | None
     client: str
+    options: tuple[tuple[str, float], ...] = ()
 
 
-def choose_budget(
-    settings: Settings, data: SplitFolder, model: nn.Module, clients: Sequence[str], device: torch.device
-) -> BudgetSearch:
-    """Apply the budget rule (appendix C.2) to the clients' training samples, or take the fixed budget.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a piece of work.
 
-    One budget serves all clients: only counts of fooled samples would leave a client.
+    Attributes:
+        result: its row of ``results.csv``.
+        trajectory: rows of ``trajectory.csv``; none where none were asked for.
+        state: the personal model on the CPU, where models are kept; else None.
     """
-    attack = settings.attack_args
-    parts = []
-    with data.sealed():
-        for client in clients:
-            train = load_training_data(data, client, device).train
-            limit = attack.budget_samples or len(train)
-            parts.append(Labelled(train.x[:limit], train.y[:limit]))
 
-    def success_rate(eps: float) -> float:
-        total = SuccessCount(0, 0)
-        for part in parts:
-            total += count_successes(model, part.x, part.y, attack.attack(eps))
-        return total.rate
-
-    if attack.budget == "fixed":
-        rate = success_rate(attack.eps)
-        in_range = attack.success_low <= rate <= attack.success_high
-        return BudgetSearch(attack.eps, ((attack.eps, rate),), in_range)
-    return find_budget(
-        success_rate,
-        start=attack.eps,
-        shrink=attack.shrink,
-        low=attack.success_low,
-        high=attack.success_high,
-    )
+    result: ClientResult
+    trajectory: tuple[dict[str, Any], ...] = ()
+    state: State | None = None
 
 
 class ClientStep:
@@ -127,12 +100,11 @@ class ClientStep:
         biased = self._tests.biased
         self._test_adv = Labelled(self.attack(model, biased.x, biased.y), biased.y)
 
-    def run(self, work: Work, folder: RunFolder) -> ClientResult:
-        """Do one piece of work and store its result, trajectory and model."""
-        part = folder.personal_part(work.method, work.fl_seed, work.p_seed)
-        method = self.settings.methods()[work.method]
+    def run(self, work: Work) -> Outcome:
+        """Personalize as the work says, and measure."""
+        method = self.settings.method(work.method, dict(work.options))
         if method is None or work.p_seed is None:
-            return self._result(work, self.model, val_acc=self._val_accuracy(self.model))
+            return Outcome(self._result(work, self.model, val_acc=self._val_accuracy(self.model)))
         task = self._task(work.p_seed)
         rows: list[dict[str, Any]] = []
         started = time.perf_counter()
@@ -142,15 +114,12 @@ class ClientStep:
         seconds = time.perf_counter() - started
         if personal is None:
             logger.info("%s does not apply to client %s: %s", work.method, self.client, reason)
-            return self._result(work, None)
+            return Outcome(self._result(work, None))
         model = copy.deepcopy(self.model)
         load_state(model, personal.state)
-        if rows:
-            _append_trajectory(part, self.client, rows)
-        if self.settings.personalization_args.save_models:
-            state = {name: value.cpu() for name, value in personal.state.items()}
-            save_tensors(part / "models" / f"{self.client}.pt", state)
-        return self._result(work, model, personal=personal, method=method, seconds=round(seconds, 3))
+        result = self._result(work, model, personal=personal, method=method, seconds=round(seconds, 3))
+        kept = self.settings.personalization_args.save_models
+        return Outcome(result, tuple(rows), copy_state(model) if kept else None)
 
     def _task(self, p_seed: int) -> ClientTask:
         return ClientTask(
@@ -220,57 +189,3 @@ class ClientStep:
             lam_l2=getattr(method.settings, "lam_l2", None) if method else None,
             seconds=seconds,
         )
-
-
-def _append_trajectory(part: Any, client: str, rows: list[dict[str, Any]]) -> None:
-    path = part / "trajectory.csv"
-    # A kill between trajectory and result leaves rows of a client that is done again.
-    before = [row for row in read_csv(path) if row["client"] != client] if path.exists() else []
-    write_csv(path, TRAJECTORY_COLUMNS, [*before, *rows])
-
-
-class ResultStore:
-    """Finished rows of a run: one ``clients.csv`` per method and pair of seeds.
-
-    Args:
-        folder: the run folder.
-        plan: all work of the run.
-    """
-
-    def __init__(self, folder: RunFolder, plan: Sequence[Work]) -> None:
-        self.folder = folder
-        self._parts: dict[tuple[str, int, int | None], dict[str, ClientResult]] = {}
-        for work in plan:
-            key = (work.method, work.fl_seed, work.p_seed)
-            if key not in self._parts:
-                path = folder.personal_part(*key) / "clients.csv"
-                rows = read_results(path) if path.exists() else []
-                self._parts[key] = {row.client: row for row in rows}
-
-    def has(self, work: Work) -> bool:
-        """Whether this work is done."""
-        return work.client in self._parts[work.method, work.fl_seed, work.p_seed]
-
-    def add(self, work: Work, result: ClientResult) -> None:
-        """Store a result at once."""
-        key = (work.method, work.fl_seed, work.p_seed)
-        rows = self._parts[key]
-        rows[work.client] = result
-        path = self.folder.personal_part(*key) / "clients.csv"
-        write_results(path, [rows[client] for client in sorted(rows)])
-
-    def get(self, work: Work) -> ClientResult:
-        """The result of finished work."""
-        return self._parts[work.method, work.fl_seed, work.p_seed][work.client]
-
-
-def plan_work(settings: Settings, clients: Sequence[str]) -> list[Work]:
-    """All work of a run, in the order of ``results.csv``: by method, the two seeds, and client."""
-    seeds = settings.experiment_args.personalization_seeds
-    return [
-        Work(method, fl_seed, p_seed, client)
-        for method in settings.methods()
-        for fl_seed in settings.fl_seeds
-        for p_seed in ((None,) if method == GLOBAL else seeds)
-        for client in clients
-    ]

@@ -27,6 +27,9 @@ class Stage(Protocol):
     def advance(self, message: str = "") -> None:
         """A step is done."""
 
+    def skip(self, steps: int) -> None:
+        """An earlier process did these steps; they say nothing about the time that the others take."""
+
     def set(self, done: int, total: int) -> None:
         """So many steps of so many are done; for work that learns its size on the way."""
 
@@ -38,6 +41,12 @@ class _Bar:
 
     def advance(self, message: str = "") -> None:
         self.progress.update(self.task, advance=1, message=message)
+
+    def skip(self, steps: int) -> None:
+        # Rich estimates the remaining time from steps that are reported, so these start a new estimate.
+        done = self.progress.tasks[self.task].completed + steps
+        self.progress.reset(self.task, start=True, total=self.progress.tasks[self.task].total)
+        self.progress.update(self.task, completed=done)
 
     def set(self, done: int, total: int) -> None:
         self.progress.update(self.task, completed=done, total=total)
@@ -51,6 +60,10 @@ class _Lines:
 
     def advance(self, message: str = "") -> None:
         self.set(self.done + 1, self.total, message)
+
+    def skip(self, steps: int) -> None:
+        self.done += steps
+        self.first += steps
 
     def set(self, done: int, total: int, message: str = "") -> None:
         self.done, self.total = done, total

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -76,6 +76,17 @@ class RunFolder:
         """Folder of one method with one pair of seeds; the global model has no personal seed."""
         suffix = "" if p_seed is None else f"_p{p_seed}"
         return self.path / "personal" / method / f"fl{fl_seed}{suffix}"
+
+    def tuning_part(
+        self, method: str, options: Sequence[tuple[str, float]], fl_seed: int, p_seed: int | None
+    ) -> Path:
+        """Folder of one method with options that a grid gave and one pair of seeds."""
+        label = ",".join(f"{name}={value!r}" for name, value in sorted(options))
+        return self.path / "tuning" / method / label / f"fl{fl_seed}_p{p_seed}"
+
+    def decision(self, method: str) -> Path:
+        """Which coefficients a method got, and why."""
+        return self.path / "tuning" / method / "decision.json"
 
     def note(self, event: str, **details: Any) -> None:
         """Append an event to ``progress.jsonl`` and tell the listeners."""

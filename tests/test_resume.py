@@ -24,7 +24,7 @@ from fedml_spurious.cli import main
 def test_the_same_again_takes_the_finished_parts(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, config, _ = finished
     before = (folder / "results.csv").read_bytes()
-    monkeypatch.setattr("fedml_spurious.experiment.ClientStep", None)  # any work left would fail
+    monkeypatch.setattr("fedml_spurious.tasks.ClientStep", None)  # any work left would fail
     result = invoke(config, folder, "--resume")
     assert result.exit_code == 0, result.output
     assert (folder / "results.csv").read_bytes() == before

@@ -51,6 +51,7 @@ class AdversarialOnly(Personalizer[AdversarialSettings]):
 
     name = "adv"
     settings_type = AdversarialSettings
+    tuning_rule = "largest_harmless"
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """``CE(f_p(x), y) + lam_adv * BCE(z_p, z_g)`` on the adversarial examples of the batch."""
@@ -70,6 +71,7 @@ class L2Only(Personalizer[L2Settings]):
 
     name = "l2"
     settings_type = L2Settings
+    tuning_rule = "largest_harmless"
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """``CE(f_p(x), y) + lam_l2 * ||w_g - w_p||^2``."""
@@ -84,6 +86,7 @@ class AdversarialTransfer(Personalizer[AdversarialTransferSettings]):
 
     name = "ours"
     settings_type = AdversarialTransferSettings
+    tuning_rule = "largest_harmless"
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """``CE(f_p(x), y) + lam_adv * BCE(z_p, z_g) + lam_l2 * ||w_g - w_p||^2``."""

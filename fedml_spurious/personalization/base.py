@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class MethodSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+TuningRule = Literal["largest_harmless", "most_accurate"]
 SettingsT = TypeVar("SettingsT", bound=MethodSettings)
 
 
@@ -167,10 +168,13 @@ class Personalizer(Generic[SettingsT]):
     Attributes:
         name: name in configurations, folders and tables.
         settings_type: pydantic model of the method's options.
+        tuning_rule: how a coefficient is chosen from a grid (appendix C.2): the largest that does not lower
+            the validation accuracy, for terms that are wanted as strong as they may be, or the most accurate.
     """
 
     name: ClassVar[str]
     settings_type: ClassVar[type[MethodSettings]] = MethodSettings
+    tuning_rule: ClassVar[TuningRule] = "most_accurate"
 
     def __init__(self, settings: SettingsT) -> None:
         self.settings = settings

@@ -70,6 +70,7 @@ class GradientAlignment(Personalizer[GradientAlignmentSettings]):
 
     name = "grad_align"
     settings_type = GradientAlignmentSettings
+    tuning_rule = "largest_harmless"
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """``CE(f_p(x), y) + lam * (1 - cos(grad_x l(f_g(x), y), grad_x l(f_p(x), y)))``."""

@@ -20,7 +20,6 @@ from fedml_spurious.models import build_model
 from fedml_spurious.personal_step import ClientStep, Work
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import ClientTask, make_adversarial_reference
-from fedml_spurious.run_folder import RunFolder
 from fedml_spurious.splits import SplitFolder
 from fedml_spurious.training import LocalTraining
 
@@ -45,7 +44,7 @@ def network() -> torch.nn.Module:
 
 @pytest.mark.parametrize("name", ALL)
 def test_reading_it_raises_wherever_a_method_computes(
-    name: str, conflicting_splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: dict[str, Any]
+    name: str, conflicting_splits: Path, monkeypatch: pytest.MonkeyPatch, tiny: dict[str, Any]
 ) -> None:
     """Every hook of the method tries to read it while the personalization step runs."""
     data = SplitFolder(conflicting_splits)
@@ -64,7 +63,7 @@ def test_reading_it_raises_wherever_a_method_computes(
         monkeypatch.setattr(METHODS[name], hook, spying_on(hook, getattr(METHODS[name], hook)))
     tiny["experiment_args"] = {"methods": [name]}
     step = ClientStep(check_settings(tiny, source="a test"), data, network(), "0001", eps=0.03, fl_seed=0)
-    result = step.run(Work(name, 0, 0, "0001"), RunFolder(tmp_path))
+    result = step.run(Work(name, 0, 0, "0001")).result
     assert set(tried) == set(HOOKS)
     assert result.acc_bc is not None  # and afterwards the measurement has it
 

@@ -1,0 +1,126 @@
+"""What is personalized in a run, in which order: trials of coefficients first, then what they decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from torch import nn
+
+from fedml_spurious.budget import choose_budget
+from fedml_spurious.config import Settings
+from fedml_spurious.personal_step import Work
+from fedml_spurious.personalization import GLOBAL
+from fedml_spurious.progress import Stage, stage
+from fedml_spurious.result_store import ResultStore
+from fedml_spurious.results import ClientResult
+from fedml_spurious.run_folder import RunFolder
+from fedml_spurious.tasks import Personalize, Workers
+from fedml_spurious.tuning import Tuner
+
+
+def personalize(
+    settings: Settings,
+    folder: RunFolder,
+    workers: Workers,
+    models: Mapping[int, nn.Module],
+    clients: Sequence[str],
+    console: Console,
+) -> list[ClientResult]:
+    """Tune, personalize and measure whatever is not finished.
+
+    Args:
+        settings: settings of the run.
+        folder: run folder, where every answer is kept at once.
+        workers: who does the work.
+        models: global models by federated seed.
+        clients: ids of the clients, ascending.
+        console: where progress goes.
+
+    Returns:
+        The rows of ``results.csv``: by method, the two seeds, and client.
+    """
+    store = ResultStore(folder)
+    tuner = Tuner(settings, store, clients)
+    doer = _Doer(folder, workers, store, settings, models, clients)
+    untuned = [work for work in _plan(settings, clients) if work.method not in tuner.grids]
+    total = _total(settings, clients, tuner)
+    with stage(console, "Personal models", total=total, done=0) as bar:
+        # The first trials go together with all that needs no decision, so that a client is prepared once.
+        first = [work for work in untuned if work.fl_seed == tuner.seeds[0]]
+        while trials := tuner.wanted():
+            doer.do([*first, *trials], bar)
+            tuner.decide()
+            first = []
+        tuner.write()
+        plan = [_tuned(work, tuner) for work in _plan(settings, clients)]
+        doer.do(plan, bar)
+    store.collect(plan)
+    return [store.get(work) for work in plan]
+
+
+def _plan(settings: Settings, clients: Sequence[str]) -> list[Work]:
+    """All final work of a run, in the order of ``results.csv``, without tuned options."""
+    seeds = settings.experiment_args.personalization_seeds
+    return [
+        Work(method, fl_seed, p_seed, client)
+        for method in settings.methods()
+        for fl_seed in settings.fl_seeds
+        for p_seed in ((None,) if method == GLOBAL else seeds)
+        for client in clients
+    ]
+
+
+def _tuned(work: Work, tuner: Tuner) -> Work:
+    options = tuner.options(work.method, work.client)
+    return Work(work.method, work.fl_seed, work.p_seed, work.client, options)
+
+
+def _total(settings: Settings, clients: Sequence[str], tuner: Tuner) -> int:
+    """Number of different pieces of work, trials included; a chosen trial is final work too."""
+    tuned = sum(1 for work in _plan(settings, clients) if work.method in tuner.grids)
+    final = len(_plan(settings, clients)) - tuned
+    others = tuned - len(tuner.grids) * len(clients)  # all but the tuned methods' first pair of seeds
+    return final + others + tuner.trials_per_client() * len(clients)
+
+
+class _Doer:
+    """Does what is not done yet, one global model after the other, and shows how far it is."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        workers: Workers,
+        store: ResultStore,
+        settings: Settings,
+        models: Mapping[int, nn.Module],
+        clients: Sequence[str],
+    ) -> None:
+        self.folder, self.workers, self.store = folder, workers, store
+        self.settings, self.models, self.clients = settings, models, clients
+        self._shown: set[Work] = set()
+
+    def do(self, wanted: Sequence[Work], bar: Stage) -> None:
+        """Do this work."""
+        finished = {work for work in wanted if self.store.has(work)} - self._shown
+        bar.skip(len(finished))
+        self._shown |= finished
+        for fl_seed, model in self.models.items():
+            left = [work for work in wanted if work.fl_seed == fl_seed and not self.store.has(work)]
+            if left:
+                self._do_seed(fl_seed, model, left, bar)
+
+    def _do_seed(self, fl_seed: int, model: nn.Module, left: Sequence[Work], bar: Stage) -> None:
+        self.workers.use(model, f"fl{fl_seed}")
+        path = self.folder.global_part(fl_seed) / "budget.json"
+        eps = choose_budget(self.settings, self.workers, self.clients, path)
+        # By client, so that its data and adversarial examples are made once for all methods and seeds.
+        by_client = sorted(left, key=lambda work: work.client)
+        for task, outcome in self.workers.do([Personalize(work, eps) for work in by_client]):
+            work = task.work
+            self.store.add(work, outcome)
+            self._shown.add(work)
+            details = {**vars(work), "options": dict(work.options), "seconds": outcome.result.seconds}
+            self.folder.note("client", **details)
+            options = " ".join(f"{name}={value:g}" for name, value in work.options)
+            bar.advance(f"fl{fl_seed} client {work.client} {work.method} {options}")

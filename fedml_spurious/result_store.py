@@ -1,0 +1,108 @@
+"""Finished work of a run on disk: every answer is kept as soon as it is there, and never made twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedml_spurious.federated_step import save_tensors
+from fedml_spurious.personal_step import Outcome, Work
+from fedml_spurious.results import ClientResult, read_results, write_results
+from fedml_spurious.run_folder import RunFolder
+from fedml_spurious.storage import atomic_path, read_csv, write_csv
+
+TRAJECTORY_COLUMNS = (
+    "client", "epoch", "batch", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc", "acc_adv", "loss_adv",
+)  # fmt: skip
+
+_Part = dict[str, ClientResult]
+
+
+class ResultStore:
+    """Finished rows: one ``clients.csv`` per method, pair of seeds and options that a grid gave.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._parts: dict[Path, _Part] = {}
+
+    def path(self, work: Work) -> Path:
+        """Where the work's method, seeds and options are kept."""
+        if work.options:
+            return self.folder.tuning_part(work.method, work.options, work.fl_seed, work.p_seed)
+        return self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
+
+    def _part(self, path: Path) -> _Part:
+        if path not in self._parts:
+            stored = path / "clients.csv"
+            rows = read_results(stored) if stored.exists() else []
+            self._parts[path] = {row.client: row for row in rows}
+        return self._parts[path]
+
+    def has(self, work: Work) -> bool:
+        """Whether this work is done."""
+        return work.client in self._part(self.path(work))
+
+    def get(self, work: Work) -> ClientResult:
+        """The result of finished work."""
+        return self._part(self.path(work))[work.client]
+
+    def add(self, work: Work, outcome: Outcome) -> None:
+        """Store an outcome at once; its row comes last and makes it count as done."""
+        path = self.path(work)
+        if outcome.trajectory:
+            _merge_trajectory(path / "trajectory.csv", work.client, outcome.trajectory)
+        if outcome.state is not None:
+            save_tensors(path / "models" / f"{work.client}.pt", outcome.state)
+        rows = self._part(path)
+        rows[work.client] = outcome.result
+        write_results(path / "clients.csv", [rows[client] for client in sorted(rows)])
+
+    def collect(self, plan: Sequence[Work]) -> None:
+        """Put the chosen results of methods with a grid where those of other methods are.
+
+        Args:
+            plan: the final work of the run; of methods with a grid, with the chosen options.
+        """
+        chosen: dict[Path, list[Work]] = {}
+        for work in plan:
+            if work.options:
+                target = self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
+                chosen.setdefault(target, []).append(work)
+        for target, works in chosen.items():
+            write_results(target / "clients.csv", [self.get(work) for work in works])
+            rows = [row for work in works for row in _trajectory(self.path(work), work.client)]
+            if rows:
+                write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)
+            for work in works:
+                _link(self.path(work) / "models" / f"{work.client}.pt", target / "models")
+
+
+def _trajectory(part: Path, client: str) -> list[dict[str, str]]:
+    path = part / "trajectory.csv"
+    return [row for row in read_csv(path) if row["client"] == client] if path.exists() else []
+
+
+def _merge_trajectory(path: Path, client: str, rows: Sequence[dict[str, Any]]) -> None:
+    # A kill between trajectory and result leaves rows of a client that is done again.
+    before = [row for row in read_csv(path) if row["client"] != client] if path.exists() else []
+    # Sorting keeps the order of a client's rows, and does not show who was finished first.
+    merged = sorted([*before, *rows], key=lambda row: str(row["client"]))
+    write_csv(path, TRAJECTORY_COLUMNS, merged)
+
+
+def _link(model: Path, folder: Path) -> None:
+    """Give a model a second name, which takes no space; where the disk has no links, copy it."""
+    if not model.exists():
+        return
+    with atomic_path(folder / model.name) as draft:
+        try:
+            os.link(model, draft)
+        except OSError:
+            shutil.copyfile(model, draft)

@@ -1,0 +1,210 @@
+"""Choosing coefficients by validation accuracy (appendix C.2), with the reasons kept.
+
+A method's coefficients are chosen one after the other, in the order of its grid. Those that are not chosen
+yet have the smallest value of their grid. Everything is tried with the first pair of seeds of the run, and
+the choice holds for all seeds. Only validation samples are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fedml_spurious.config import Settings
+from fedml_spurious.personal_step import Work
+from fedml_spurious.personalization.base import TuningRule
+from fedml_spurious.result_store import ResultStore
+from fedml_spurious.storage import write_json
+
+RULES: dict[TuningRule, str] = {
+    "largest_harmless": "the largest value that does not lower the validation accuracy, against the smallest",
+    "most_accurate": "the value with the highest validation accuracy; of equals the smallest",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One value of a coefficient.
+
+    Attributes:
+        value: the value.
+        correct: validation samples that the personal models classify correctly.
+        count: validation samples; 0 where the method applies to none of the clients.
+    """
+
+    value: float
+    correct: int
+    count: int
+
+    @property
+    def val_acc(self) -> float | None:
+        """Validation accuracy, pooled over the clients."""
+        return self.correct / self.count if self.count else None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which value a coefficient got, and why.
+
+    Attributes:
+        coefficient: name of the option.
+        fixed: values of the method's other coefficients meanwhile.
+        trials: every value of the grid, ascending.
+        chosen: the value.
+        reason: why not another one.
+    """
+
+    coefficient: str
+    fixed: Mapping[str, float]
+    trials: tuple[Trial, ...]
+    chosen: float
+    reason: str
+
+
+def choose(rule: TuningRule, trials: Sequence[Trial], tolerance: float) -> tuple[float, str]:
+    """Choose a coefficient.
+
+    Args:
+        rule: a key of ``RULES``.
+        trials: the values of the grid in ascending order, at least one.
+        tolerance: by how much the validation accuracy may fall below that of the smallest value, in [0, 1];
+            only for ``largest_harmless``.
+
+    Returns:
+        The value and the reason.
+    """
+    if not trials[0].count:
+        return trials[0].value, "the method applies to no client: the smallest value"
+    if rule == "most_accurate":
+        best = max(trials, key=lambda trial: (trial.correct, -trial.value))
+        return best.value, f"the highest validation accuracy, {best.val_acc:.4f}"
+    # In counts, so that a tolerance of one sample is not lost to rounding.
+    needed = trials[0].correct - tolerance * trials[0].count
+    harmless = [trial for trial in trials if trial.correct >= needed - 1e-9]
+    chosen = harmless[-1]
+    allowed = f" by more than {tolerance:g}" if tolerance else ""
+    worse = [trial for trial in trials if trial.value > chosen.value]
+    if not worse:
+        return chosen.value, "the largest of the grid"
+    return chosen.value, (
+        f"{worse[0].value:g} lowers the validation accuracy{allowed}, "
+        f"from {trials[0].val_acc:.4f} to {worse[0].val_acc:.4f}"
+    )
+
+
+class Tuner:
+    """Tells what has to be tried next, and decides when it is done.
+
+    Args:
+        settings: settings of the run.
+        store: finished work; decisions are derived from it, so that nothing is tried twice.
+        clients: ids of the clients that are personalized.
+    """
+
+    def __init__(self, settings: Settings, store: ResultStore, clients: Sequence[str]) -> None:
+        self.settings, self.store, self.clients = settings, store, tuple(clients)
+        self.experiment = settings.experiment_args
+        self.seeds = settings.fl_seeds[0], self.experiment.personalization_seeds[0]
+        methods = settings.methods()
+        self.grids = {
+            name: {option: tuple(sorted(values)) for option, values in grid.items()}
+            for name, grid in self.experiment.grids.items()
+            if name in methods
+        }
+        # One decision for all clients, or one each.
+        shared = self.experiment.tuning == "shared"
+        self.groups = [self.clients] if shared else [(client,) for client in self.clients]
+        self._choices: dict[str, list[list[Choice]]] = {
+            name: [[] for _ in self.groups] for name in self.grids
+        }
+
+    def trials_per_client(self) -> int:
+        """Number of different trials of a client over all methods."""
+        return sum(
+            sum(len(values) for values in grid.values()) - (len(grid) - 1) for grid in self.grids.values()
+        )
+
+    def wanted(self) -> list[Work]:
+        """Trials of the next coefficient of every method, finished ones too; none when all is chosen."""
+        return [
+            self._work(name, client, options)
+            for name, decided in self._choices.items()
+            for group, choices in zip(self.groups, decided, strict=True)
+            for options in self._candidates(name, choices)
+            for client in group
+        ]
+
+    def decide(self) -> None:
+        """Choose the next coefficient of every method from finished trials."""
+        for name, decided in self._choices.items():
+            for group, choices in zip(self.groups, decided, strict=True):
+                if len(choices) < len(self.grids[name]):
+                    choices.append(self._choose(name, group, choices))
+
+    def options(self, method: str, client: str) -> tuple[tuple[str, float], ...]:
+        """The chosen options of a method for a client; none for a method without a grid."""
+        if method not in self.grids:
+            return ()
+        index = next(place for place, group in enumerate(self.groups) if client in group)
+        chosen = {choice.coefficient: choice.chosen for choice in self._choices[method][index]}
+        return tuple(chosen.items())
+
+    def write(self) -> None:
+        """Write ``tuning/<method>/decision.json`` for every method with a grid."""
+        for name, decided in self._choices.items():
+            write_json(self.store.folder.decision(name), self._decision(name, decided))
+
+    def _candidates(self, name: str, choices: Sequence[Choice]) -> list[dict[str, float]]:
+        grid = self.grids[name]
+        if len(choices) == len(grid):
+            return []
+        options = {option: values[0] for option, values in grid.items()}
+        options.update({choice.coefficient: choice.chosen for choice in choices})
+        coefficient = list(grid)[len(choices)]
+        return [options | {coefficient: value} for value in grid[coefficient]]
+
+    def _work(self, name: str, client: str, options: Mapping[str, float]) -> Work:
+        return Work(name, *self.seeds, client, tuple(options.items()))
+
+    def _choose(self, name: str, group: Sequence[str], choices: Sequence[Choice]) -> Choice:
+        candidates = self._candidates(name, choices)
+        coefficient = list(self.grids[name])[len(choices)]
+        trials = tuple(self._trial(name, group, options, options[coefficient]) for options in candidates)
+        rule = self.settings.method_type(name).tuning_rule
+        chosen, reason = choose(rule, trials, self.experiment.tuning_tolerance)
+        fixed = {option: value for option, value in candidates[0].items() if option != coefficient}
+        return Choice(coefficient, fixed, trials, chosen, reason)
+
+    def _trial(self, name: str, group: Sequence[str], options: Mapping[str, float], value: float) -> Trial:
+        rows = [self.store.get(self._work(name, client, options)) for client in group]
+        scored = [(row.val_acc, row.n_val) for row in rows if row.val_acc is not None]
+        return Trial(value, sum(round(acc * n) for acc, n in scored), sum(n for _, n in scored))
+
+    def _decision(self, name: str, decided: Sequence[Sequence[Choice]]) -> dict[str, Any]:
+        shared = self.experiment.tuning == "shared"
+        found = [
+            {"chosen": {c.coefficient: c.chosen for c in choices}, "trail": [_plain(c) for c in choices]}
+            for choices in decided
+        ]
+        fl_seed, p_seed = self.seeds
+        return {
+            "method": name,
+            "rule": RULES[self.settings.method_type(name).tuning_rule],
+            "seeds": {"fl_seed": fl_seed, "p_seed": p_seed},
+            "tolerance": self.experiment.tuning_tolerance,
+            "scope": "shared" if shared else "client",
+            **(found[0] if shared else {"chosen": None, "trail": None}),
+            "clients": None if shared else dict(zip(self.clients, found, strict=True)),
+        }
+
+
+def _plain(choice: Choice) -> dict[str, Any]:
+    trials = [asdict(trial) | {"val_acc": trial.val_acc} for trial in choice.trials]
+    return {
+        "coefficient": choice.coefficient,
+        "fixed": dict(choice.fixed),
+        "values": trials,
+        "chosen": choice.chosen,
+        "reason": choice.reason,
+    }

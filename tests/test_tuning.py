@@ -1,0 +1,184 @@
+"""The rules of appendix C.2 on tables with known answers, and tuning inside whole runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import invoke, without_time
+
+from fedml_spurious.tuning import Trial, choose
+
+
+def trials(*correct: int, count: int = 200) -> list[Trial]:
+    values = (0.01, 0.1, 1.0, 10.0)
+    return [Trial(value, right, count) for value, right in zip(values, correct, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("correct", "tolerance", "chosen", "reason"),
+    [
+        ((190, 191, 190, 150), 0.0, 1.0, "10 lowers the validation accuracy, from 0.9500 to 0.7500"),
+        ((190, 189, 188, 187), 0.0, 0.01, "0.1 lowers the validation accuracy, from 0.9500 to 0.9450"),
+        ((190, 190, 195, 190), 0.0, 10.0, "the largest of the grid"),
+        # The largest that does no harm, though a smaller one does.
+        ((190, 180, 190, 180), 0.0, 1.0, "10 lowers the validation accuracy, from 0.9500 to 0.9000"),
+        # Two of 200 samples are exactly the tolerance; three are more.
+        ((190, 190, 188, 187), 0.01, 1.0, "10 lowers the validation accuracy by more than 0.01, from"),
+    ],
+)
+def test_the_largest_value_that_does_not_lower_the_validation_accuracy(
+    correct: tuple[int, ...], tolerance: float, chosen: float, reason: str
+) -> None:
+    actual, why = choose("largest_harmless", trials(*correct), tolerance)
+    assert actual == chosen
+    assert why.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("correct", "chosen"), [((190, 191), 0.1), ((191, 190), 0.01), ((190, 190), 0.01), ((1, 3, 3, 2), 0.1)]
+)
+def test_dittos_lambda_is_the_most_accurate_one_and_of_equals_the_smallest(
+    correct: tuple[int, ...], chosen: float
+) -> None:
+    assert choose("most_accurate", trials(*correct), 0.5)[0] == chosen
+
+
+@pytest.mark.parametrize("rule", ["largest_harmless", "most_accurate"])
+def test_a_method_that_never_applies_gets_the_smallest_value(rule: Any) -> None:
+    assert choose(rule, trials(0, 0, count=0), 0.0) == (
+        0.01,
+        "the method applies to no client: the smallest value",
+    )
+
+
+GRIDS = {"ours": {"lam_adv": [0.1, 100.0], "lam_l2": [0.01, 1.0]}, "ditto": {"lam": [1.0, 0.1]}}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def correct(path: Path) -> int:
+    """Validation samples that the personal models of a part classify correctly."""
+    return sum(round(float(row["val_acc"]) * int(row["n_val"])) for row in rows(path))
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "progress.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == "client"]
+
+
+@pytest.fixture
+def tuned(tiny: dict[str, Any]) -> dict[str, Any]:
+    return tiny | {
+        "experiment_args": {
+            "methods": ["global", "ft", "ditto", "ours"],
+            "grids": GRIDS,
+            "fl_seeds": [0, 1],
+            "personalization_seeds": [0, 1],
+        },
+        "personalization_args": {"epochs": 2, "save_models": True, "trajectory_interval": 3},
+    }
+
+
+def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "tuned"
+    result = invoke(tuned, folder)
+    assert result.exit_code == 0, result.output
+    # 4 clients: global 2 x 4, ft 4 x 4, two tuned methods 3 x 4 + (2 and 3 trials) x 4.
+    assert len(events(folder)) == 8 + 16 + 24 + 20
+    assert "Personal models: 68/68" in result.output
+    decision = json.loads((folder / "tuning/ours/decision.json").read_text())
+    assert decision["seeds"] == {"fl_seed": 0, "p_seed": 0}
+    first, second = decision["trail"]
+    parts = folder / "tuning/ours"
+    assert first["fixed"] == {"lam_l2": 0.01}
+    assert second["fixed"] == {"lam_adv": first["chosen"]}
+    for value, trial in zip((0.1, 100.0), first["values"], strict=True):
+        assert trial["correct"] == correct(parts / f"lam_adv={value},lam_l2=0.01/fl0_p0/clients.csv")
+    harmless = first["values"][1]["correct"] >= first["values"][0]["correct"]
+    assert first["chosen"] == (100.0 if harmless else 0.1)
+    # Every row of the table has the coefficients that were chosen, and is what fixed ones give.
+    table = rows(folder / "results.csv")
+    chosen = decision["chosen"]
+    for row in table:
+        if row["method"] == "ours":
+            assert {name: float(row[name]) for name in chosen} == chosen
+    ditto = json.loads((folder / "tuning/ditto/decision.json").read_text())["chosen"]
+    fixed = tuned | {
+        "experiment_args": {**tuned["experiment_args"], "grids": {}},
+        "personalization_args": {**tuned["personalization_args"], "ours": chosen, "ditto": ditto},
+    }
+    other = tmp_path / "fixed"
+    assert invoke(fixed, other).exit_code == 0
+    assert without_time(folder) == without_time(other)
+    for part in ("ours/fl0_p0", "ours/fl1_p1", "ditto/fl0_p0"):
+        for name in ("trajectory.csv", "models/0002.pt"):
+            assert (folder / "personal" / part / name).read_bytes() == (
+                other / "personal" / part / name
+            ).read_bytes()
+
+
+def test_a_grid_that_grows_costs_only_what_is_new(tuned: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    small = tuned | {
+        "experiment_args": {"methods": ["global", "ft"], "fl_seeds": [0], "personalization_seeds": [0]}
+    }
+    assert invoke(small, folder).exit_code == 0
+    before = len(events(folder))
+    grown = small["experiment_args"] | {"methods": ["global", "ft", "ours"]}
+    grown["grids"] = {"ours": {"lam_adv": [0.1]}}
+    assert invoke(tuned | {"experiment_args": grown}, folder, "--resume").exit_code == 0
+    assert len(events(folder)) == before + 4  # one trial, which is the result
+    grown["grids"] = {"ours": {"lam_adv": [0.1, 0.2, 0.05]}}
+    assert invoke(tuned | {"experiment_args": grown}, folder, "--resume").exit_code == 0
+    assert len(events(folder)) == before + 12
+    again = invoke(tuned | {"experiment_args": grown}, folder, "--resume")
+    assert again.exit_code == 0
+    assert len(events(folder)) == before + 12
+
+
+def test_per_client_every_client_has_its_own_choice(tuned: dict[str, Any], tmp_path: Path) -> None:
+    tuned["experiment_args"] |= {
+        "methods": ["ditto"], "tuning": "client", "fl_seeds": [0], "personalization_seeds": [0],
+    }  # fmt: skip
+    folder = tmp_path / "run"
+    result = invoke(tuned, folder)
+    assert result.exit_code == 0, result.output
+    decision = json.loads((folder / "tuning/ditto/decision.json").read_text())
+    found = {
+        value: {row["client"]: row for row in rows(folder / f"tuning/ditto/lam={value}/fl0_p0/clients.csv")}
+        for value in (0.1, 1.0)
+    }
+    final = {row["client"]: row for row in rows(folder / "results.csv")}
+    assert decision["scope"] == "client"
+    assert set(decision["clients"]) == set(final) == set(found[0.1])
+    for client, own in decision["clients"].items():
+        best = 1.0 if float(found[1.0][client]["val_acc"]) > float(found[0.1][client]["val_acc"]) else 0.1
+        assert own["chosen"] == {"lam": best}
+        assert final[client] == found[best][client]
+
+
+@pytest.mark.parametrize(
+    ("grids", "message"),
+    [
+        ({"ours": {"lam": [1.0]}}, "ours has no such option; it has lam_adv, lam_l2"),
+        ({"our": {"lam_adv": [1.0]}}, "no method of that name"),
+        ({"ours": {"lam_adv": [1.0, -1.0]}}, "-1: Input should be greater than or equal to 0"),
+        ({"ours": {"lam_adv": []}}, "at least 1 item"),
+    ],
+)
+def test_a_grid_that_does_not_fit_is_refused(
+    tiny: dict[str, Any], tmp_path: Path, grids: dict[str, Any], message: str
+) -> None:
+    tiny["experiment_args"]["grids"] = grids
+    result = invoke(tiny, tmp_path / "run")
+    assert result.exit_code == 2
+    assert "grids" in result.output
+    assert message in " ".join(result.output.split())
+    assert not (tmp_path / "run").exists()
