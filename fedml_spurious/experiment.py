@@ -18,7 +18,7 @@ from fedml_spurious.config import Settings
 from fedml_spurious.data_source import open_data
 from fedml_spurious.errors import InputError, RunError
 from fedml_spurious.federated_step import finished_rounds, global_model, train_global_model
-from fedml_spurious.personal_plan import personalize
+from fedml_spurious.personal_plan import describe_plan, personalize
 from fedml_spurious.progress import stage
 from fedml_spurious.results import MethodSummary, summarize, write_results
 from fedml_spurious.run_folder import RunFolder, check_folder, scratch_folder, write_config
@@ -68,6 +68,7 @@ def _run(
     clients = check_data(settings, data)
     write_config(folder, settings)
     folder.note("start", clients=len(clients), dataset=data.meta.name)
+    console.print(describe_plan(settings, clients), highlight=False, soft_wrap=True)
     workers = LocalWorkers(settings, data, device)
     with tracking(settings, folder):
         models = _federated_step(settings, data, folder, workers, device, console)

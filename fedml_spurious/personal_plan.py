@@ -59,6 +59,21 @@ def personalize(
     return [store.get(work) for work in plan]
 
 
+def describe_plan(settings: Settings, clients: Sequence[str]) -> str:
+    """One line that says what a run consists of."""
+    experiment = settings.experiment_args
+    methods = [name for name in settings.methods() if name != GLOBAL]
+    seeds = f"{len(settings.fl_seeds)} x {len(experiment.personalization_seeds)} seeds"
+    text = (
+        f"Plan: {len(settings.fl_seeds)} global models of {settings.train_args.comm_round} rounds; "
+        f"{len(clients)} clients x {len(methods)} methods x {seeds}"
+    )
+    grids = {name: grid for name, grid in experiment.grids.items() if name in methods}
+    if not grids:
+        return text
+    return f"{text}, after the choice of coefficients for {', '.join(grids)}"
+
+
 def _plan(settings: Settings, clients: Sequence[str]) -> list[Work]:
     """All final work of a run, in the order of ``results.csv``, without tuned options."""
     seeds = settings.experiment_args.personalization_seeds

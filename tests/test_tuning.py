@@ -93,6 +93,10 @@ def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
     # 4 clients: global 2 x 4, ft 4 x 4, two tuned methods 3 x 4 + (2 and 3 trials) x 4.
     assert len(events(folder)) == 8 + 16 + 24 + 20
     assert "Personal models: 68/68" in result.output
+    assert (
+        "4 clients x 3 methods x 2 x 2 seeds, after the choice of coefficients for ours, ditto"
+        in result.output
+    )
     decision = json.loads((folder / "tuning/ours/decision.json").read_text())
     assert decision["seeds"] == {"fl_seed": 0, "p_seed": 0}
     first, second = decision["trail"]
