@@ -40,6 +40,12 @@ Grid = Annotated[
     BeforeValidator(_as_tuple),
 ]
 Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+GpuNumbers = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
+]
+Shares = Annotated[tuple[Names, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+_Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
+Addresses = Annotated[tuple[_Address, ...], Field(min_length=2), BeforeValidator(_as_tuple)]
 
 
 class Section(BaseModel):
@@ -52,14 +58,15 @@ class CommonArgs(Section):
     """``common_args``.
 
     Attributes:
-        training_type: only ``simulation`` is available.
+        training_type: ``simulation``, or ``cross_silo``, where every process but the server owns its clients
+            and reads no others.
         random_seed: seed of the federated step where ``experiment_args.fl_seeds`` names none.
         scenario: FedML's key; only ``horizontal``.
         using_mlops: FedML's key; its hosted platform is never contacted.
         config_version: FedML's key; read by nothing here.
     """
 
-    training_type: Literal["simulation"] = "simulation"
+    training_type: Literal["simulation", "cross_silo"] = "simulation"
     random_seed: int = Field(default=0, ge=0)
     scenario: Literal["horizontal"] = "horizontal"
     using_mlops: Literal[False] = False
@@ -162,22 +169,70 @@ class DeviceArgs(Section):
     Attributes:
         using_gpu: train on CUDA.
         gpu_id: number of the GPU.
-        threads: CPU threads of the process; torch's own choice where it is absent.
+        worker_gpus: numbers of the GPUs of workers 1, 2, ..., begun again where there are more workers; all
+            share ``gpu_id`` where it is absent. Read with several processes only.
+        threads: CPU threads of every process; where it is absent torch's own choice for a single process,
+            else the cores of the host divided by the processes there.
     """
 
     using_gpu: bool = False
     gpu_id: int = Field(default=0, ge=0)
+    worker_gpus: GpuNumbers | None = None
     threads: Count | None = None
 
 
 class CommArgs(Section):
-    """``comm_args``.
+    """``comm_args``: the processes of a run and how they talk.
 
     Attributes:
-        backend: ``sp`` is the single-process simulation.
+        backend: ``sp`` is one process, ``MPI`` is for processes that ``mpirun`` starts, ``GRPC`` for those
+            that are started one by one with ``--rank`` and ``--role``.
+        timeout: seconds without a sign of life after which a process is given up and the run ends.
+        start_timeout: seconds that the server waits for all workers at the start.
+        silos: number of processes beside the server; for GRPC on one machine.
+        silo_clients: ids of the clients of each silo; dealt in turn where it is absent.
+        grpc_addresses: ``host:port`` of every rank, the server first; on this machine where it is absent.
+        grpc_base_port: port of the server on this machine; rank N has this port plus N.
+        grpc_network: consent to addresses outside this machine: GRPC as FedML has it neither encrypts nor
+            asks who is there, so that whoever reaches the port can take part.
     """
 
-    backend: Literal["sp"] = "sp"
+    backend: Literal["sp", "MPI", "GRPC"] = "sp"
+    timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 60.0
+    start_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 180.0
+    silos: Count | None = None
+    silo_clients: Shares | None = None
+    grpc_addresses: Addresses | None = None
+    grpc_base_port: int = Field(default=8890, ge=1, le=65000)
+    grpc_network: bool = False
+
+    @property
+    def silo_count(self) -> int | None:
+        """Number of processes beside the server, where the settings fix it."""
+        if self.grpc_addresses is not None:
+            return len(self.grpc_addresses) - 1
+        return self.silos if self.silo_clients is None else len(self.silo_clients)
+
+    @model_validator(mode="after")
+    def _processes_fit(self) -> CommArgs:
+        counts = {
+            "silos": self.silos,
+            "silo_clients": self.silo_clients and len(self.silo_clients),
+            "grpc_addresses": self.grpc_addresses and len(self.grpc_addresses) - 1,
+        }
+        given = {name: count for name, count in counts.items() if count is not None}
+        if len(set(given.values())) > 1:
+            listed = ", ".join(f"{name} names {count}" for name, count in given.items())
+            raise PydanticCustomError("silos", "numbers of silos differ: {listed}", {"listed": listed})
+        outside = [item for item in self.grpc_addresses or () if not item.startswith(("127.", "localhost:"))]
+        if outside and not self.grpc_network:
+            raise PydanticCustomError(
+                "network",
+                "{address} is not this machine alone, and GRPC here neither encrypts nor asks who is there; "
+                "in a network that you trust set comm_args.grpc_network=true",
+                {"address": outside[0]},
+            )
+        return self
 
 
 class TrackingArgs(Section):
@@ -301,6 +356,22 @@ class Settings(Section):
             for option, values in grid.items():
                 own = getattr(self.personalization_args, name, None)
                 _check_grid(name, own, option, values)
+        return self
+
+    @model_validator(mode="after")
+    def _silos_are_processes(self) -> Settings:
+        if self.common_args.training_type != "cross_silo":
+            return self
+        if self.comm_args.backend == "sp":
+            raise PydanticCustomError(
+                "silos", "common_args.training_type: cross_silo needs comm_args.backend MPI or GRPC, got 'sp'"
+            )
+        if self.data_args.partition is not None:
+            raise PydanticCustomError(
+                "silos",
+                "data_args.partition: in cross_silo the server reads no data and cannot make splits; make "
+                "them with `fedml-spurious partition` and name the folder in data_args.data_cache_dir",
+            )
         return self
 
     @property

@@ -28,6 +28,10 @@ from fedml_spurious.storage import PARTIAL_SUFFIX, require_writable_folder, writ
 _FREE = (
     ("experiment_args",),
     ("tracking_args",),
+    ("comm_args",),
+    ("common_args", "training_type"),
+    ("device_args", "threads"),
+    ("device_args", "worker_gpus"),
     ("data_args", "data_cache_dir"),
     ("data_args", "raw"),
     ("personalization_args", "save_models"),
@@ -137,7 +141,7 @@ def check_folder(path: Path, settings: Settings, *, resume: bool) -> RunFolder:
 
 def _foreign_files(path: Path) -> list[str]:
     # What a run leaves behind that was stopped before its configuration was written.
-    own = {"data", "run.log", "progress.jsonl", _SCRATCH}
+    own = {"data", "logs", "run.log", "progress.jsonl", _SCRATCH}
     return sorted(
         entry.name
         for entry in path.iterdir()
@@ -171,7 +175,7 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{folder.config}: cannot be read ({error}); give another --output") from None
     now = settings.model_dump(mode="json", exclude_none=True)
-    old, new = _flatten(before), _flatten(now)
+    old, new = flatten(before), flatten(now)
     changed = [
         f"{'.'.join(key)}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}"
         for key in sorted(old.keys() | new.keys())
@@ -198,12 +202,13 @@ def _is_free(key: tuple[str, ...], old: Mapping[tuple[str, ...], Any]) -> bool:
     return new_method or any(key[: len(free)] == free for free in _FREE)
 
 
-def _flatten(content: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+def flatten(content: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """The values of nested sections by the names that lead to them."""
     if not isinstance(content, dict):
         return {prefix: content}
     flat: dict[tuple[str, ...], Any] = {}
     for key, value in content.items():
-        flat.update(_flatten(value, (*prefix, str(key))))
+        flat.update(flatten(value, (*prefix, str(key))))
     return flat
 
 
