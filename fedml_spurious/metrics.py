@@ -1,8 +1,7 @@
-"""Accuracy, loss and disparity, and their averages over clients."""
+"""Accuracy, loss and disparity of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedml_spurious.attacks import Classifier, frozen
+from fedml_spurious.averages import disparity
 
 EVALUATION_BATCH = 1024
 
@@ -61,11 +61,6 @@ def evaluate(model: Classifier, x: Tensor, y: Tensor) -> Evaluation:
     return total
 
 
-def disparity(acc_b: float | None, acc_bc: float | None) -> float | None:
-    """Accuracy disparity ``Acc_B - Acc_BC``, signed (section 4); None where one of the two is missing."""
-    return None if acc_b is None or acc_bc is None else acc_b - acc_bc
-
-
 def accuracy_cells(biased: Evaluation, conflicting: Evaluation) -> dict[str, float | None]:
     """Cells of a row that both test sets determine."""
     return {
@@ -75,16 +70,3 @@ def accuracy_cells(biased: Evaluation, conflicting: Evaluation) -> dict[str, flo
         "loss_b": biased.loss,
         "loss_bc": conflicting.loss,
     }
-
-
-def client_mean(values: Sequence[float | None]) -> float | None:
-    """Mean over the clients that have a value; None where none has one."""
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present else None
-
-
-def weighted_mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
-    """Mean over the clients that have a value, weighted by their numbers of samples."""
-    present = [(v, w) for v, w in zip(values, weights, strict=True) if v is not None and w > 0]
-    total = sum(weight for _, weight in present)
-    return sum(value * weight for value, weight in present) / total if total else None

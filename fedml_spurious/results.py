@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fedml_spurious.averages import Spread, client_mean, disparity, spread, weighted_mean
 from fedml_spurious.errors import InputError
-from fedml_spurious.metrics import client_mean, disparity, weighted_mean
 from fedml_spurious.storage import read_csv, write_csv
 
 
@@ -102,21 +101,6 @@ def _parse(name: str, cell: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation over seeds.
-
-    Attributes:
-        mean: mean over the pairs of seeds.
-        std: standard deviation (n - 1) over them; None for a single pair.
-        count: number of pairs.
-    """
-
-    mean: float
-    std: float | None
-    count: int
-
-
-@dataclass(frozen=True)
 class MethodSummary:
     """A row of the table. Every value is averaged over clients first and over seeds then.
 
@@ -185,12 +169,3 @@ def _averages(rows: Sequence[ClientResult], pool: Any) -> dict[str, Spread | Non
         values["disparity"] = disparity(values["acc_b"], values["acc_bc"])
         values["abs_disparity"] = None if values["disparity"] is None else abs(values["disparity"])
     return {name: spread([values[name] for values in pooled]) for name in QUANTITIES}
-
-
-def spread(values: Sequence[float | None]) -> Spread | None:
-    """Mean and standard deviation of the values that are there; None where none is."""
-    present = [value for value in values if value is not None]
-    if not present:
-        return None
-    deviation = statistics.stdev(present) if len(present) > 1 else None
-    return Spread(statistics.fmean(present), deviation, len(present))

@@ -8,12 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedml_spurious.personalization import GLOBAL
-from fedml_spurious.results import QUANTITIES, MethodSummary, Spread
+from fedml_spurious.averages import Spread
+from fedml_spurious.method_names import BASELINE, GLOBAL, HEADLINE
+from fedml_spurious.results import QUANTITIES, MethodSummary
 from fedml_spurious.storage import write_csv, write_text
 
-HEADLINE = "ours"
-BASELINE = "ft"
 _POOLS = {"mean": "client mean", "weighted": "sample-weighted mean"}
 
 

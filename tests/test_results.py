@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from fedml_spurious.averages import client_mean, disparity, weighted_mean
 from fedml_spurious.errors import InputError
-from fedml_spurious.metrics import client_mean, disparity, weighted_mean
 from fedml_spurious.results import ClientResult, read_results, summarize, write_results
 from fedml_spurious.table import conclude, write_table
 

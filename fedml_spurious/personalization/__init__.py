@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedml_spurious.errors import InputError
+from fedml_spurious.method_names import GLOBAL as GLOBAL
 from fedml_spurious.models import import_object
 from fedml_spurious.personalization.adversarial_transfer import AdversarialOnly, AdversarialTransfer, L2Only
 from fedml_spurious.personalization.base import Personalizer
@@ -16,7 +17,6 @@ from fedml_spurious.personalization.jtt import JustTrainTwice
 from fedml_spurious.personalization.partial_tuning import BatchNormOnly, HeadOnly
 from fedml_spurious.personalization.upweighting import UpWeighting
 
-GLOBAL = "global"
 _OF_THE_PAPER: tuple[type[Personalizer[Any]], ...] = (
     FineTuning, Ditto, UpWeighting, JustTrainTwice, AdversarialOnly, L2Only, AdversarialTransfer,
 )  # fmt: skip

@@ -1,0 +1,18 @@
+"""Names of methods, for code that must not wait for torch to be imported."""
+
+from __future__ import annotations
+
+GLOBAL = "global"
+BASELINE = "ft"
+HEADLINE = "ours"
+
+VALIDATION_ACCURACY = "validation accuracy"
+TRANSFERABILITY = "validation accuracy minus the decrease of adversarial transferability"
+SELECTED_BY = {
+    **dict.fromkeys(
+        ("ft", "ditto", "uw", "jtt", "adv", "l2", "head", "bn", "group_dro", "grad_align"),
+        VALIDATION_ACCURACY,
+    ),
+    HEADLINE: TRANSFERABILITY,
+}
+"""What the epoch of a personal model is selected by (section 7.3), for every built-in method."""
