@@ -68,10 +68,10 @@ def describe_plan(settings: Settings, clients: Sequence[str]) -> str:
         f"Plan: {len(settings.fl_seeds)} global models of {settings.train_args.comm_round} rounds; "
         f"{len(clients)} clients x {len(methods)} methods x {seeds}"
     )
-    grids = {name: grid for name, grid in experiment.grids.items() if name in methods}
-    if not grids:
+    tuned = [name for name in methods if name in experiment.grids]
+    if not tuned:
         return text
-    return f"{text}, after the choice of coefficients for {', '.join(grids)}"
+    return f"{text}, after the choice of coefficients for {', '.join(tuned)}"
 
 
 def _plan(settings: Settings, clients: Sequence[str]) -> list[Work]:
