@@ -9,6 +9,8 @@ from typing import Any
 
 from fedml_spurious.averages import Spread, client_mean, disparity, spread, weighted_mean
 from fedml_spurious.errors import InputError
+from fedml_spurious.method_names import HEADLINE
+from fedml_spurious.significance import Difference, Disparities, compare
 from fedml_spurious.storage import read_csv, write_csv
 
 
@@ -109,12 +111,15 @@ class MethodSummary:
         clients: number of clients.
         mean: client means (each client counts the same) of acc_b, acc_bc, disparity, abs_disparity, acc_adv.
         weighted: the same weighted by the clients' numbers of test samples.
+        against_ours: client mean of the disparity minus that of ``ours``, with its confidence interval; None
+            for ``ours`` itself, and where one of the two has no disparity.
     """
 
     method: str
     clients: int
     mean: Mapping[str, Spread | None]
     weighted: Mapping[str, Spread | None]
+    against_ours: Difference | None = None
 
 
 QUANTITIES = {
@@ -135,15 +140,25 @@ def summarize(results: Sequence[ClientResult]) -> list[MethodSummary]:
     methods: dict[str, list[ClientResult]] = {}
     for result in results:
         methods.setdefault(result.method, []).append(result)
+    headline = _disparities(methods.get(HEADLINE, []))
     return [
         MethodSummary(
             method,
             len({row.client for row in rows}),
             _averages(rows, _client_mean),
             _averages(rows, _weighted),
+            None if method == HEADLINE else compare(_disparities(rows), headline),
         )
         for method, rows in methods.items()
     ]
+
+
+def _disparities(rows: Sequence[ClientResult]) -> Disparities:
+    found: dict[tuple[int, int | None], dict[str, float]] = {}
+    for row in rows:
+        if row.disparity is not None:
+            found.setdefault((row.fl_seed, row.p_seed), {})[row.client] = row.disparity
+    return found
 
 
 def _client_mean(rows: Sequence[ClientResult]) -> dict[str, float | None]:
