@@ -94,7 +94,7 @@ def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
     assert len(events(folder)) == 8 + 16 + 24 + 20
     assert "Personal models: 68/68" in result.output
     assert (
-        "4 clients x 3 methods x 2 x 2 seeds, after the choice of coefficients for ours, ditto"
+        "4 clients x 3 methods x 2 x 2 seeds, after the choice of coefficients for ditto, ours"
         in result.output
     )
     decision = json.loads((folder / "tuning/ours/decision.json").read_text())
