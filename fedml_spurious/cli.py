@@ -44,22 +44,42 @@ def main() -> None:
 )
 @click.option("--output", metavar="DIR", help="Folder of the run; runs/<name of CONFIG> where absent.")
 @click.option("--resume", is_flag=True, help="Continue the run in the folder where it stopped.")
+@click.option("--rank", type=int, metavar="N", help="Number of this process; with comm_args.backend GRPC.")
+@click.option("--role", type=click.Choice(["server", "client"]), help="Rank 0 is the server, others clients.")
 @friendly
-def run(config: str, overrides: tuple[str, ...], output: str | None, resume: bool) -> None:
-    """Train the global models, personalize and measure them as CONFIG says."""
+def run(
+    config: str,
+    overrides: tuple[str, ...],
+    output: str | None,
+    resume: bool,
+    rank: int | None,
+    role: str | None,
+) -> None:
+    """Train the global models, personalize and measure them as CONFIG says.
+
+    Several processes: `mpirun -np N fedml-spurious run ... --set comm_args.backend=MPI`.
+    """
     from rich.console import Console
 
     from fedml_spurious.config_file import find_config, load_settings
     from fedml_spurious.experiment import run_experiment
+    from fedml_spurious.fedml_adapter.launch import rank_zero_speaks, run_rank
+    from fedml_spurious.fedml_adapter.ranks import find_rank
 
-    path = find_config(config)
-    settings = load_settings(path, overrides)
+    with rank_zero_speaks():
+        path = find_config(config)
+        settings = load_settings(path, overrides)
+        process = find_rank(settings, rank, role)
     folder = Path(output) if output else Path("runs") / path.stem
+    sets = "".join(f" --set {item}" for item in overrides)
+    again = f"fedml-spurious run --cf {config}{sets} --output {folder} --resume"
+    console = Console(stderr=True)
+    if process is not None:
+        run_rank(settings, folder, process, resume=resume, console=console, again=again)
+        return
     try:
-        run_experiment(settings, folder, resume=resume, console=Console(stderr=True))
+        run_experiment(settings, folder, resume=resume, console=console)
     except KeyboardInterrupt:
-        sets = "".join(f" --set {item}" for item in overrides)
-        again = f"fedml-spurious run --cf {config}{sets} --output {folder} --resume"
         click.echo(f"Interrupted. What is finished is kept; continue with:\n  {again}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
 

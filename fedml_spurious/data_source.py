@@ -21,7 +21,10 @@ def open_data(settings: Settings, folder: RunFolder, console: Console) -> SplitF
     """
     chosen = settings.data_args
     if chosen.data_cache_dir is not None:
-        return SplitFolder(Path(chosen.data_cache_dir).expanduser(), name=chosen.dataset)
+        made = Path(chosen.data_cache_dir).expanduser()
+        # The server of silos reads the description of the splits and no sample.
+        described = settings.common_args.training_type == "cross_silo"
+        return SplitFolder(made, name=chosen.dataset, files=not described)
     partition = PARTITIONS[chosen.dataset]
     options = partition.Options.model_validate(chosen.partition)
     raw = Path(chosen.raw).expanduser() if chosen.raw else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,8 +30,15 @@ from fedml_spurious.tracking import table_metrics, tracking
 
 logger = logging.getLogger(__name__)
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-def run_experiment(settings: Settings, output: Path, *, resume: bool, console: Console) -> None:
+# Brings up whoever works, and lets them go at the end; what it gives opens the data for them.
+Hire = Callable[[], AbstractContextManager[Callable[[SplitFolder], Workers]]]
+
+
+def run_experiment(
+    settings: Settings, output: Path, *, resume: bool, console: Console, hire: Hire | None = None
+) -> None:
     """Do everything that a configuration asks for, except what an earlier process finished already.
 
     Args:
@@ -38,16 +46,19 @@ def run_experiment(settings: Settings, output: Path, *, resume: bool, console: C
         output: folder of the run; everything that is written is written there.
         resume: whether to continue a run that is there.
         console: where progress goes; the final table goes to standard output.
+        hire: brings up other processes that do the work; this process does it where absent.
 
     Raises:
         InputError: settings, data or folder are wrong; nothing was trained.
         RunError: writing failed; what was finished is kept.
     """
-    device = choose_device(settings)
+    # Other processes compute on devices of their own.
+    device = choose_device(settings) if hire is None else torch.device("cpu")
+    hire = hire or partial(_work_alone, settings, device)
     folder = check_folder(output, settings, resume=resume)
     try:
-        with log_file(folder.log), scratch_folder(output):
-            summaries = _run(settings, folder, device, console)
+        with log_file(folder.log), scratch_folder(output), hire() as workers_for:
+            summaries = _run(settings, folder, device, console, workers_for)
     except InputError:
         _leave_no_trace(folder)
         raise
@@ -61,15 +72,24 @@ def run_experiment(settings: Settings, output: Path, *, resume: bool, console: C
     console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
 
 
+@contextmanager
+def _work_alone(settings: Settings, device: torch.device) -> Iterator[Callable[[SplitFolder], Workers]]:
+    yield lambda data: LocalWorkers(settings, data, device)
+
+
 def _run(
-    settings: Settings, folder: RunFolder, device: torch.device, console: Console
+    settings: Settings,
+    folder: RunFolder,
+    device: torch.device,
+    console: Console,
+    workers_for: Callable[[SplitFolder], Workers],
 ) -> list[MethodSummary]:
     data = open_data(settings, folder, console)
     clients = check_data(settings, data)
+    workers = workers_for(data)
     write_config(folder, settings)
     folder.note("start", clients=len(clients), dataset=data.meta.name)
     console.print(describe_plan(settings, clients), highlight=False, soft_wrap=True)
-    workers = LocalWorkers(settings, data, device)
     with tracking(settings, folder):
         models = _federated_step(settings, data, folder, workers, device, console)
         results = personalize(settings, folder, workers, models, clients, console)
@@ -159,10 +179,17 @@ def _federated_step(
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Send all log messages, FedML's and warnings among them, to a file instead of the terminal."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    with log_to(handler):
+        yield
+
+
+@contextmanager
+def log_to(handler: logging.Handler) -> Iterator[None]:
+    """Send all log messages, FedML's and warnings among them, to one handler."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)

@@ -10,7 +10,7 @@ import torch
 from fedml.core import ServerAggregator
 from torch import Tensor, nn
 
-from fedml_spurious.fedavg import State, average, copy_state, load_state
+from fedml_spurious.fedavg import State, WeightedSum, average, copy_state, load_state
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.trainer import collect
 from fedml_spurious.metrics import EMPTY, evaluate
@@ -44,6 +44,13 @@ class SpuriousAggregator(ServerAggregator):  # type: ignore[misc]  # FedML has n
     def aggregate(self, raw_client_model_or_grad_list: list[tuple[int, Mapping[str, Tensor]]]) -> State:
         """Average the clients' models; see :func:`fedml_spurious.fedavg.average`."""
         return average(raw_client_model_or_grad_list)
+
+    def merge(self, partial_sums: Iterable[WeightedSum]) -> State:
+        """Average the clients' models, some of which were summed where they were trained."""
+        total = WeightedSum()
+        for partial in partial_sums:
+            total.merge(partial)
+        return total.mean()
 
     def test(
         self, test_data: Iterable[Any], device: torch.device, args: Any

@@ -71,19 +71,45 @@ class SingleProcessSimulator:
         global_params = self.aggregator.get_model_params()
         updates, losses = [], []
         for client in clients:
-            updates.append((self.train_counts[client], self._train_client(client, global_params)))
+            loaders = self.train_loaders[client], self.test_loaders[client]
+            count = self.train_counts[client]
+            state = train_client(self.trainer, client, global_params, loaders, count, self.device, self.args)
+            updates.append((count, state))
             losses.append(getattr(self.trainer, "last_loss", None))
         updates, _ = self.aggregator.on_before_aggregation(updates)
         averaged = self.aggregator.on_after_aggregation(self.aggregator.aggregate(updates))
         self.aggregator.set_model_params(averaged)
         return Round(index, tuple(clients), tuple(losses), self.aggregator.model)
 
-    def _train_client(self, client: int, global_params: Any) -> Any:
-        trainer, loader = self.trainer, self.train_loaders[client]
-        trainer.set_id(client)
-        trainer.set_model_params(global_params)
-        trainer.update_dataset(loader, self.test_loaders[client], self.train_counts[client])
-        trainer.on_before_local_training(loader, self.device, self.args)
-        trainer.train(loader, self.device, self.args)
-        trainer.on_after_local_training(loader, self.device, self.args)
-        return trainer.get_model_params()
+
+def train_client(
+    trainer: ClientTrainer,
+    client: int,
+    global_params: Any,
+    loaders: tuple[Any, Any],
+    count: int,
+    device: torch.device,
+    args: Any,
+) -> Any:
+    """Train one client in the round ``args.round_idx`` through FedML's hooks.
+
+    Args:
+        trainer: any FedML trainer.
+        client: index of the client.
+        global_params: weights to start from.
+        loaders: the client's training and test data.
+        count: its number of training samples.
+        device: where to train.
+        args: FedML's arguments.
+
+    Returns:
+        The client's weights.
+    """
+    train_loader, test_loader = loaders
+    trainer.set_id(client)
+    trainer.set_model_params(global_params)
+    trainer.update_dataset(train_loader, test_loader, count)
+    trainer.on_before_local_training(train_loader, device, args)
+    trainer.train(train_loader, device, args)
+    trainer.on_after_local_training(train_loader, device, args)
+    return trainer.get_model_params()

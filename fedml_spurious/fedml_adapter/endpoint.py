@@ -1,0 +1,247 @@
+"""One process's end of the communication: FedML's manager, with queues, heartbeats and an end to waiting."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+import uuid
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from fedml.core.distributed.communication.base_com_manager import BaseCommunicationManager
+from fedml.core.distributed.communication.constants import CommunicationConstants
+from fedml.core.distributed.communication.message import Message
+from fedml.core.distributed.fedml_comm_manager import FedMLCommManager
+
+from fedml_spurious.fedml_adapter.wire import array_bytes
+
+logger = logging.getLogger(__name__)
+
+_POLL = 0.2
+_RETRY = 0.5
+
+
+class Kind(StrEnum):
+    """Types of messages that are added to FedML's."""
+
+    HELLO = "hello"  # worker: here I am, with my settings and versions
+    OPEN = "open"  # server: open the split files
+    READY = "ready"  # worker: they are open, with their fingerprint
+    TRAIN = "train"  # server: train these clients in this round
+    TRAINED = "trained"  # worker: the sum of their models
+    TASK = "task"  # server: do a task
+    ANSWER = "answer"  # worker: its answer
+    FAILED = "failed"  # worker: something went wrong here
+    STOP = "stop"  # server: the run has failed
+    FINISH = "finish"  # server: the run is done
+    BYE = "bye"  # worker: nothing will follow
+    ALIVE = "alive"  # both: still here
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message that came in.
+
+    Attributes:
+        sender: rank that sent it.
+        kind: its type.
+        content: plain data.
+    """
+
+    sender: int
+    kind: Kind
+    content: dict[str, Any]
+
+
+class SilentError(RuntimeError):
+    """A process was not heard of for too long.
+
+    Attributes:
+        rank: which one.
+        seconds: for how long.
+    """
+
+    def __init__(self, rank: int, seconds: float) -> None:
+        super().__init__(f"rank {rank} was silent for {seconds:.0f} s")
+        self.rank, self.seconds = rank, seconds
+
+
+class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
+    """FedML's communication manager, driven by threads so that the work itself stays sequential code.
+
+    FedML's receive loop runs in one thread and puts messages on a queue. Every peer has a thread that sends
+    to it, so that a peer that hangs holds nobody up, and one more thread says that this process is alive.
+
+    Args:
+        link: FedML's transport.
+        rank: number of this process.
+        size: number of processes.
+        backend: FedML's name of the transport, ``MPI`` or ``GRPC``.
+        timeout: seconds of silence after which a peer is given up.
+        abandoned: whether whatever started this process is gone, asked with every heartbeat.
+
+    Attributes:
+        traffic: number of messages sent, and bytes of arrays in them, by kind.
+    """
+
+    def __init__(
+        self,
+        link: BaseCommunicationManager,
+        *,
+        rank: int,
+        size: int,
+        backend: str,
+        timeout: float,
+        abandoned: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._link = link
+        self.timeout = timeout
+        self._abandoned = abandoned
+        self._inbox: queue.Queue[Received] = queue.Queue()
+        self._outboxes: dict[int, queue.Queue[Message]] = {}
+        self._numbers: Counter[int] = Counter()
+        self._seen: Counter[int] = Counter()
+        self._session = uuid.uuid4().hex
+        self._sessions: dict[int, str] = {}
+        self._heard: dict[int, float] = {}
+        self._quiet, self._closing = threading.Event(), threading.Event()
+        self.traffic: dict[str, Counter[str]] = {"messages": Counter(), "bytes": Counter()}
+        super().__init__(Namespace(), rank=rank, size=size, backend=backend)
+        threading.Thread(target=self.run, name="receive", daemon=True).start()
+        self._heartbeat = threading.Thread(target=self._say_alive, name="heartbeat", daemon=True)
+        self._heartbeat.start()
+
+    def _init_manager(self) -> None:
+        """Take the transport that was given; FedML would make its own."""
+        self.register_comm_manager(self._link)
+        self._link.add_observer(self)
+
+    def register_message_receive_handlers(self) -> None:
+        """Tell FedML what to call for each type of message."""
+        ready = CommunicationConstants.MSG_TYPE_CONNECTION_IS_READY
+        self.register_message_receive_handler(ready, lambda _: None)
+        for kind in Kind:
+            self.register_message_receive_handler(str(kind), self._take)
+
+    def _take(self, message: Message) -> None:
+        sender, kind = int(message.get_sender_id()), Kind(message.get_type())
+        if not self._same_process(sender, kind, message.get("session")):
+            return
+        self._heard[sender] = time.monotonic()
+        # Sending is tried again after a failure, which may have been one on the way back.
+        if message.get("number") <= self._seen[sender]:
+            return
+        self._seen[sender] = message.get("number")
+        if kind is not Kind.ALIVE:
+            self._inbox.put(Received(sender, kind, message.get(Message.MSG_ARG_KEY_MODEL_PARAMS)))
+
+    def _same_process(self, sender: int, kind: Kind, session: str) -> bool:
+        """Whether a message is of this run; processes of an earlier one may still be talking."""
+        known = self._sessions.get(sender)
+        if known is None and (kind is Kind.HELLO or self.rank != 0):
+            self._sessions[sender] = known = session
+        if known == session:
+            return True
+        if known is not None and (kind is Kind.HELLO or self.rank != 0):
+            reason = {"text": f"another process was started as rank {sender} of this run", "exit": 1}
+            self._inbox.put(Received(sender, Kind.STOP, reason))
+        return False
+
+    def post(self, receiver: int, kind: Kind, content: dict[str, Any] | None = None) -> None:
+        """Send a message, in the background and in order.
+
+        Args:
+            receiver: rank that gets it.
+            kind: its type.
+            content: plain data and arrays, not to be changed afterwards.
+        """
+        content = content or {}
+        message = Message(str(kind), self.rank, receiver)
+        # FedML writes every other parameter of a message to its log.
+        message.add_params(Message.MSG_ARG_KEY_MODEL_PARAMS, content)
+        if receiver not in self._outboxes:
+            self._outboxes[receiver] = queue.Queue()
+            threading.Thread(target=self._send_all, args=(receiver,), daemon=True).start()
+        self.traffic["messages"][kind] += 1
+        self.traffic["bytes"][kind] += array_bytes(content)
+        self._outboxes[receiver].put(message)
+
+    def _send_all(self, receiver: int) -> None:
+        outbox = self._outboxes[receiver]
+        while True:
+            message = outbox.get()
+            self._numbers[receiver] += 1
+            message.add_params("number", self._numbers[receiver])
+            message.add_params("session", self._session)
+            self._send_until_it_goes(message)
+            outbox.task_done()
+
+    def _send_until_it_goes(self, message: Message) -> None:
+        while not self._closing.is_set():
+            try:
+                self.send_message(message)
+            except Exception as error:  # noqa: BLE001  # of the transport; silence ends it if it lasts
+                logger.info("rank %s does not answer, trying again: %s", message.get_receiver_id(), error)
+                time.sleep(_RETRY)
+            else:
+                return
+
+    def _say_alive(self) -> None:
+        while not self._quiet.wait(min(2.0, self.timeout / 5)):
+            if self._abandoned():
+                os._exit(1)  # nobody is left to tell, and threads of the transport would keep the process
+            for receiver, outbox in list(self._outboxes.items()):
+                if outbox.unfinished_tasks == 0:
+                    self.post(receiver, Kind.ALIVE)
+
+    def receive(self, *, patience: float | None = None) -> Received | None:
+        """Wait for the next message.
+
+        Args:
+            patience: seconds to wait; for ever where absent, as long as all peers heard of are alive.
+
+        Returns:
+            The message; None after ``patience`` seconds.
+
+        Raises:
+            SilentError: a peer that was heard of before is silent for ``timeout`` seconds.
+        """
+        deadline = None if patience is None else time.monotonic() + patience
+        while True:
+            try:
+                return self._inbox.get(timeout=_POLL)
+            except queue.Empty:
+                now = time.monotonic()
+            for rank, heard in list(self._heard.items()):
+                if now - heard > self.timeout:
+                    raise SilentError(rank, now - heard)
+            if deadline is not None and now > deadline:
+                return None
+
+    def heard(self, rank: int) -> bool:
+        """Whether a rank has ever been heard of."""
+        return rank in self._heard
+
+    def flush(self, seconds: float) -> None:
+        """Wait until everything is sent, at most so long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(box.unfinished_tasks for box in self._outboxes.values()):
+            time.sleep(0.01)
+
+    def hush(self) -> None:
+        """Give no more signs of life, so that what is posted from here on is the last."""
+        self._quiet.set()
+        self._heartbeat.join()
+
+    def finish(self) -> None:
+        """Send what is left and end the communication; over MPI nothing can be sent afterwards."""
+        self.flush(self.timeout)
+        self._closing.set()
+        super().finish()

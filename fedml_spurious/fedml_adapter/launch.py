@@ -1,0 +1,134 @@
+"""Starts this process's part of a run that has several, and makes sure that all of them end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+import torch
+from rich.console import Console
+
+from data_partition.cli_errors import INTERRUPTED, RUN_FAILED, WRONG_INPUT
+from fedml_spurious.config import Settings
+from fedml_spurious.errors import InputError, RunError
+from fedml_spurious.experiment import run_experiment
+from fedml_spurious.fedml_adapter.ranks import Rank, mpi_rank, threads_of
+from fedml_spurious.fedml_adapter.serving import Situation, StoppedError, hire
+from fedml_spurious.fedml_adapter.working import work
+
+TERMINATED = 128 + signal.SIGTERM
+# All ranks find the same mistake; the others give rank 0 the time to say it and to end them.
+_COURTESY = 15.0
+
+
+class _Terminated(BaseException):
+    """SIGTERM came; what it means was said."""
+
+
+def run_rank(
+    settings: Settings, output: Path, rank: Rank, *, resume: bool, console: Console, again: str
+) -> None:
+    """Do this process's part of a run; on any trouble it and all others end.
+
+    Args:
+        settings: settings of the run.
+        output: folder of the run.
+        rank: which process this is.
+        resume: whether to continue a run that is there.
+        console: where rank 0 shows progress.
+        again: the command that continues the run, for messages.
+    """
+    threads = threads_of(settings, rank)
+    torch.set_num_threads(threads)
+    situation = Situation()
+    again = _for_all_ranks(settings, rank, again)
+    _listen_for_the_end(settings, rank, situation, again)
+    try:
+        if rank.number == 0:
+            staff = partial(hire, settings, rank, situation, threads)
+            run_experiment(settings, output, resume=resume, console=console, hire=staff)
+        else:
+            work(settings, output, rank, situation, threads)
+    except BaseException as error:  # noqa: BLE001  # whatever it is, no other process may wait for this one
+        status, text = _explain(error, rank, again)
+        if text and (rank.number == 0 or settings.comm_args.backend == "GRPC"):
+            click.echo(text, err=True)
+        _end(status)
+
+
+def _for_all_ranks(settings: Settings, rank: Rank, again: str) -> str:
+    if settings.comm_args.backend == "MPI":
+        return f"mpirun -np {rank.size} {again}"
+    return f"{again} --rank {rank.number} --role {'client' if rank.number else 'server'}"
+
+
+def _explain(error: BaseException, rank: Rank, again: str) -> tuple[int, str]:
+    """Exit status and message of an error."""
+    who = f"rank {rank.number}: " if rank.number else ""
+    if isinstance(error, _Terminated):
+        return TERMINATED, ""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, f"Interrupted. What is finished is kept; continue with:\n  {again}"
+    if isinstance(error, StoppedError):
+        return error.status, f"Error: {who}{error}"
+    if isinstance(error, InputError):
+        return WRONG_INPUT, f"Error: {who}{error}"
+    if isinstance(error, RunError) or type(error).__name__ == "SilentError":
+        return RUN_FAILED, f"Error: {who}{error}\n  {again}"
+    return RUN_FAILED, "".join(traceback.format_exception(error)) + f"{who}continue with:\n  {again}"
+
+
+def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, again: str) -> None:
+    """Explain what happened when mpirun, or somebody else, ends this process."""
+    of_mpi = settings.comm_args.backend == "MPI"
+    terminal = os.dup(2)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        dead = situation.dead()
+        if rank.number == 0 or (rank.number == 1 and dead) or not of_mpi:
+            who = f"rank {rank.number} ended by SIGTERM in {situation.tell(rank.number)}"
+            lost = [f"rank {other} died in {situation.tell(other)}" for other in dead]
+            text = "; ".join(lost) if lost else who
+            message = f"Error: {text}. What was finished is kept; continue with:\n  {again}\n"
+            os.write(terminal, message.encode())
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, handle)
+    if of_mpi and rank.number:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all ranks; rank 0 ends them
+
+
+@contextmanager
+def rank_zero_speaks() -> Iterator[None]:
+    """Under mpirun all ranks find the same mistake in the input; only rank 0 says so."""
+    rank = mpi_rank()
+    try:
+        yield
+    except InputError as error:
+        if rank is None or rank.number == 0:
+            raise
+        time.sleep(_COURTESY)
+        raise InputError(f"rank {rank.number}: {error}") from None
+
+
+def _end(status: int) -> NoReturn:
+    """End this process, whatever threads of the transport still wait for; over MPI end all processes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "mpi4py.MPI" in sys.modules:
+        from mpi4py import MPI
+
+        if MPI.Is_initialized() and not MPI.Is_finalized():
+            MPI.COMM_WORLD.Abort(status)
+    os._exit(status)

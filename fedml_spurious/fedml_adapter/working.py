@@ -1,0 +1,187 @@
+"""Every rank but 0 of a run with several processes: a worker, or a silo with clients of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fedml_spurious.config import Settings
+from fedml_spurious.errors import InputError, RunError
+from fedml_spurious.experiment import LOG_FORMAT, choose_device, log_to
+from fedml_spurious.fedml_adapter.handshake import introduce
+from fedml_spurious.fedml_adapter.ranks import Rank
+from fedml_spurious.fedml_adapter.serving import Situation, StoppedError
+from fedml_spurious.run_folder import scratch_folder
+from fedml_spurious.splits import SplitFolder
+
+if TYPE_CHECKING:
+    from fedml_spurious.fedml_adapter.endpoint import Endpoint, Received
+
+logger = logging.getLogger(__name__)
+
+_ROOM = 100_000  # log records that are kept until rank 0 has found the run folder good
+
+
+def work(settings: Settings, output: Path, rank: Rank, situation: Situation, threads: int) -> None:
+    """Work for rank 0 until the run is done.
+
+    Args:
+        settings: settings of the run.
+        output: folder of the run; only ``logs``, and what a silo keeps for itself, are written there.
+        rank: this process.
+        situation: kept up to date, for messages.
+        threads: CPU threads of this process.
+
+    Raises:
+        RunError: rank 0 ended the run, or is gone, or the work failed; rank 0 was told.
+        InputError: the same for wrong input.
+    """
+    buffer = MemoryHandler(_ROOM, flushLevel=logging.CRITICAL + 1)
+    # Before rank 0 has found the run folder good, nothing may be written there.
+    with tempfile.TemporaryDirectory(prefix="fedml_spurious_") as scratch, log_to(buffer):
+        with scratch_folder(Path(scratch)):
+            from fedml_spurious.fedml_adapter.connecting import connect
+
+            endpoint = connect(settings, rank)
+            try:
+                _work(settings, output, rank, situation, threads, endpoint, buffer)
+            except BaseException as error:
+                _report(endpoint, error, _log_path(output, rank))
+                raise
+            endpoint.finish()
+
+
+def _log_path(output: Path, rank: Rank) -> Path:
+    return output / "logs" / f"rank{rank.number}.log"
+
+
+def _work(
+    settings: Settings,
+    output: Path,
+    rank: Rank,
+    situation: Situation,
+    threads: int,
+    endpoint: Endpoint,
+    buffer: MemoryHandler,
+) -> None:
+    from fedml_spurious.fedml_adapter.endpoint import Kind
+    from fedml_spurious.fedml_adapter.worker import Worker
+
+    endpoint.post(0, Kind.HELLO, introduce(settings, threads))
+    order = _await_order(endpoint, settings)
+    situation.members[0] = {"pid": order["pid"], "host": order["host"]}
+    with _log_file(_log_path(output, rank), buffer, quiet=settings.comm_args.backend == "MPI"):
+        situation.phase = "opening the split files"
+        data = _open_splits(settings, order)
+        device = choose_device(_with_gpu(settings, rank))
+        own = None if order["clients"] is None else frozenset(order["clients"])
+        vault = None if own is None else output / "silos" / f"rank{rank.number}"
+        worker = Worker(endpoint, settings, data, device, situation, own_clients=own, vault=vault)
+        ready = {"fingerprint": data.fingerprint, "folder": str(data.folder), "host": socket.gethostname()}
+        endpoint.post(0, Kind.READY, ready)
+        logger.info("rank %d: %s, %d threads", rank.number, device, torch.get_num_threads())
+        worker.serve()
+        endpoint.hush()
+        endpoint.post(0, Kind.BYE)
+        endpoint.flush(settings.comm_args.timeout)
+
+
+def _await_order(endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
+    """Wait for the server to say which split files to open."""
+    from fedml_spurious.fedml_adapter.endpoint import Kind
+
+    message: Received | None = None
+    while message is None:
+        message = endpoint.receive(patience=settings.comm_args.start_timeout)
+        if message is None and not endpoint.heard(0):
+            raise InputError(
+                f"rank 0, the server, was not reached within {settings.comm_args.start_timeout:g} s "
+                "(comm_args.start_timeout); start it too, and compare the addresses"
+            )
+    if message.kind is not Kind.OPEN:
+        raise StoppedError(message.content)
+    return message.content
+
+
+def _open_splits(settings: Settings, order: dict[str, Any]) -> SplitFolder:
+    made = order["made"]
+    folder = Path(made or settings.data_args.data_cache_dir or "").expanduser()
+    if made is not None and not folder.is_dir():
+        raise InputError(
+            f"{folder}: rank 0 made the splits there, and {socket.gethostname()} does not see them; make "
+            "them on every host with `fedml-spurious partition` and name them in data_args.data_cache_dir"
+        )
+    # Checksums of whole files would read the samples of other silos; and what rank 0 made here, it knows.
+    trusted = order["clients"] is not None or (made is not None and order["host"] == socket.gethostname())
+    return SplitFolder(folder, name=order["name"], verify=not trusted)
+
+
+def _with_gpu(settings: Settings, rank: Rank) -> Settings:
+    """The settings with this worker's GPU."""
+    chosen = settings.device_args
+    if chosen.worker_gpus is None:
+        return settings
+    gpu = chosen.worker_gpus[(rank.number - 1) % len(chosen.worker_gpus)]
+    return settings.model_copy(update={"device_args": chosen.model_copy(update={"gpu_id": gpu})})
+
+
+def _report(endpoint: Endpoint, error: BaseException, log: Path) -> None:
+    """Tell rank 0 what went wrong here, unless it is rank 0 that ended the run or is gone."""
+    from fedml_spurious.fedml_adapter.endpoint import Kind, SilentError
+
+    if isinstance(error, (StoppedError, SilentError)):
+        return
+    logger.error("this process failed", exc_info=error)
+    known = isinstance(error, (InputError, RunError))
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    content = {"text": text, "exit": 2 if isinstance(error, InputError) else 1, "log": str(log)}
+    endpoint.post(0, Kind.FAILED, content)
+    endpoint.flush(5.0)
+    # Rank 0 speaks for all; it ends this process, or sends word that it has heard.
+    with suppress(SilentError):
+        endpoint.receive(patience=5.0)
+
+
+@contextmanager
+def _log_file(path: Path, buffer: MemoryHandler, *, quiet: bool) -> Iterator[None]:
+    """Send the log, from the start on, to a file; and where quiet, all output too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("a", encoding="utf-8")
+    target = logging.StreamHandler(stream)
+    target.setFormatter(logging.Formatter(LOG_FORMAT))
+    buffer.setTarget(target)
+    buffer.flushLevel = logging.NOTSET
+    buffer.flush()
+    with _output_to(stream.fileno()) if quiet else nullcontext():
+        try:
+            yield
+        finally:
+            buffer.flush()
+            buffer.setTarget(None)
+            stream.close()
+
+
+@contextmanager
+def _output_to(descriptor: int) -> Iterator[None]:
+    """Send what libraries print to a file; the terminal belongs to rank 0."""
+    saved = [(number, os.dup(number)) for number in (1, 2)]
+    for number, _ in saved:
+        os.dup2(descriptor, number)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)
