@@ -84,6 +84,35 @@ def run(
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "csv", "markdown", "latex"]),
+    default="terminal",
+    show_default=True,
+    help="What to write to standard output.",
+)
+@click.option(
+    "--average",
+    type=click.Choice(["mean", "weighted"]),
+    default="mean",
+    show_default=True,
+    help="Every client counts the same, or as many times as it has test samples.",
+)
+@click.option("--why", is_flag=True, help="Show why each coefficient was chosen, instead of the table.")
+@friendly
+def table(runs: tuple[str, ...], form: str, average: str, why: bool) -> None:
+    """Join finished runs into one table, beside the paper's Table 1.
+
+    Runs of one data set are put together where they differ in methods and seeds alone.
+    """
+    from fedml_spurious.joined_table import show_runs
+
+    show_runs(runs, form=form, average=average, why=why)
+
+
 @main.group(cls=_Partitions)
 def partition() -> None:
     """Make client split files; the same as ``python -m data_partition.NAME``."""

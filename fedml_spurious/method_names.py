@@ -9,10 +9,9 @@ HEADLINE = "ours"
 VALIDATION_ACCURACY = "validation accuracy"
 TRANSFERABILITY = "validation accuracy minus the decrease of adversarial transferability"
 SELECTED_BY = {
-    **dict.fromkeys(
-        ("ft", "ditto", "uw", "jtt", "adv", "l2", "head", "bn", "group_dro", "grad_align"),
-        VALIDATION_ACCURACY,
-    ),
+    **dict.fromkeys(("ft", "ditto", "uw", "jtt", "adv", "l2"), VALIDATION_ACCURACY),
     HEADLINE: TRANSFERABILITY,
+    **dict.fromkeys(("head", "bn", "group_dro", "grad_align"), VALIDATION_ACCURACY),
 }
-"""What the epoch of a personal model is selected by (section 7.3), for every built-in method."""
+"""What the epoch of a personal model is selected by (section 7.3), for every built-in method, in the order of
+our table."""

@@ -2,74 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from fedml_spurious.averages import Spread
+from fedml_spurious.formats import Document, Grid, print_document, to_latex, to_markdown
 from fedml_spurious.method_names import BASELINE, GLOBAL, HEADLINE
 from fedml_spurious.results import QUANTITIES, MethodSummary
+from fedml_spurious.significance import LEVEL, RESAMPLES, Difference
 from fedml_spurious.storage import write_csv, write_text
 
-_POOLS = {"mean": "client mean", "weighted": "sample-weighted mean"}
+POOLS = {"mean": "client mean", "weighted": "sample-weighted mean"}
+AGAINST_OURS = f"Disparity minus ours'\n[{LEVEL:.0%} CI]"
+DIFFERENCE_COLUMNS = (
+    "disparity_minus_ours", "disparity_minus_ours_low", "disparity_minus_ours_high", "compared_clients",
+)  # fmt: skip
 
 
-def show_table(console: Console, summaries: Sequence[MethodSummary]) -> None:
-    """Print the table and the sentence."""
-    for pool, title in _POOLS.items():
-        table = Table(title=_title(summaries, title), title_justify="left")
-        table.add_column("method")
-        for heading in QUANTITIES.values():
-            table.add_column(heading, justify="right")
-        for summary in summaries:
-            table.add_row(*_cells(summary, pool))
-        console.print(table)
-    sentence = conclude(summaries)
-    if sentence:
-        console.print(sentence, highlight=False)
+def show_table(console: Console, summaries: Sequence[MethodSummary], notes: Sequence[str] = ()) -> None:
+    """Print the table, notes and the sentence."""
+    print_document(console, _document(summaries, notes))
 
 
-def write_table(folder: Path, summaries: Sequence[MethodSummary]) -> None:
-    """Write ``table.csv`` and ``table.md``."""
+def write_table(folder: Path, summaries: Sequence[MethodSummary], notes: Sequence[str] = ()) -> None:
+    """Write ``table.csv``, ``table.md`` and ``table.tex``."""
     columns = ["method", "clients", "average", *QUANTITIES, *(f"{name}_std" for name in QUANTITIES), "runs"]
     rows = []
-    for pool in _POOLS:
+    for pool in POOLS:
         for summary in summaries:
             values = getattr(summary, pool)
             row = {"method": summary.method, "clients": summary.clients, "average": pool}
             row |= {name: value.mean for name, value in values.items() if value}
             row |= {f"{name}_std": value.std for name, value in values.items() if value}
-            row["runs"] = max((value.count for value in values.values() if value), default=0)
-            rows.append(row)
-    write_csv(folder / "table.csv", columns, rows)
-    parts = [f"{_title(summaries, title)}\n\n{_markdown(summaries, pool)}" for pool, title in _POOLS.items()]
-    write_text(folder / "table.md", "\n".join([*parts, conclude(summaries)]).rstrip() + "\n")
+            row["runs"] = runs_of(values)
+            rows.append(row | (difference_cells(summary.against_ours) if pool == "mean" else {}))
+    write_csv(folder / "table.csv", [*columns, *DIFFERENCE_COLUMNS], rows)
+    document = _document(summaries, notes)
+    write_text(folder / "table.md", to_markdown(document))
+    write_text(folder / "table.tex", to_latex(document))
+
+
+def _document(summaries: Sequence[MethodSummary], notes: Sequence[str]) -> Document:
+    grids = [_grid(summaries, pool, title) for pool, title in POOLS.items()]
+    return [*grids, *filter(None, [difference_note(summaries), *notes, conclude(summaries)])]
+
+
+def _grid(summaries: Sequence[MethodSummary], pool: str, average: str) -> Grid:
+    compared = pool == "mean" and any(summary.against_ours for summary in summaries)
+    columns = ("method", *QUANTITIES.values(), *((AGAINST_OURS,) if compared else ()))
+    rows = []
+    for summary in summaries:
+        cells = [spread_cell(getattr(summary, pool)[name]) for name in QUANTITIES]
+        difference = (difference_cell(summary.against_ours),) if compared else ()
+        rows.append((summary.method, *cells, *difference))
+    return Grid(_title(summaries, average), columns, tuple(rows))
 
 
 def _title(summaries: Sequence[MethodSummary], average: str) -> str:
     clients = max((summary.clients for summary in summaries), default=0)
-    runs = max((value.count for summary in summaries for value in summary.mean.values() if value), default=0)
-    spread = f", mean ± standard deviation over {runs} runs" if runs > 1 else ""
-    return f"{average.capitalize()} of {clients} clients{spread}"
+    runs = max((runs_of(summary.mean) for summary in summaries), default=0)
+    deviation = f", mean ± standard deviation over {runs} runs" if runs > 1 else ""
+    return f"{average.capitalize()} of {clients} clients{deviation}"
 
 
-def _markdown(summaries: Sequence[MethodSummary], pool: str) -> str:
-    header = ["method", *QUANTITIES.values()]
-    lines = [header, ["---", *["---:"] * len(QUANTITIES)], *(_cells(summary, pool) for summary in summaries)]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+def runs_of(values: Mapping[str, Spread | None]) -> int:
+    """Number of pairs of seeds behind a row."""
+    return max((value.count for value in values.values() if value), default=0)
 
 
-def _cells(summary: MethodSummary, pool: str) -> list[str]:
-    values = getattr(summary, pool)
-    return [summary.method, *(_cell(values[name]) for name in QUANTITIES)]
-
-
-def _cell(value: Spread | None) -> str:
+def spread_cell(value: Spread | None) -> str:
+    """A mean and its standard deviation; N/A where there is none."""
     if value is None:
         return "N/A"
     return f"{value.mean:.3f}" + ("" if value.std is None else f" ± {value.std:.3f}")
+
+
+def difference_cell(difference: Difference | None) -> str:
+    """A difference and its interval; empty where nothing was compared."""
+    if difference is None:
+        return ""
+    if difference.low is None or difference.high is None:
+        return f"{difference.mean:+.3f}"
+    return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+
+
+def difference_cells(difference: Difference | None) -> dict[str, Any]:
+    """The same as cells of a CSV file."""
+    if difference is None:
+        return {}
+    values = (difference.mean, difference.low, difference.high, difference.clients)
+    return dict(zip(DIFFERENCE_COLUMNS, values, strict=True))
+
+
+def difference_note(summaries: Sequence[MethodSummary]) -> str:
+    """What the intervals are of; empty where there are none."""
+    found = [summary.against_ours for summary in summaries if summary.against_ours]
+    if not found:
+        return ""
+    clients = sorted({difference.clients for difference in found})
+    pairs = sorted({difference.pairs for difference in found})
+    heading = AGAINST_OURS.replace("\n", " ")
+    return (
+        f"{heading}: client mean over {_either(clients)} clients with bias-conflicting samples and "
+        f"{_either(pairs)} pairs of seeds; {RESAMPLES:,} bootstrap resamples, paired over clients and seeds."
+    )
+
+
+def _either(counts: Sequence[int]) -> str:
+    return " or ".join(map(str, counts))
 
 
 def conclude(summaries: Sequence[MethodSummary]) -> str:

@@ -1,0 +1,119 @@
+"""Tables for the terminal, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text.
+
+    Attributes:
+        title: what it shows.
+        columns: headings; a line break in one saves width on a terminal and is a space elsewhere.
+        rows: cells, as many per row as there are headings.
+        left: number of leading columns that are flush left; numbers are flush right.
+        last_left: whether the last column is flush left too, for a text at the end.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+    last_left: bool = False
+
+    def is_left(self, column: int) -> bool:
+        """Whether a column is flush left."""
+        return column < self.left or (self.last_left and column == len(self.columns) - 1)
+
+
+Document = Sequence[Grid | str]
+"""Tables and paragraphs in the order in which they are read."""
+
+
+def print_document(console: Console, document: Document) -> None:
+    """Print tables and paragraphs, a blank line between them."""
+    for index, part in enumerate(document):
+        if index:
+            console.print()
+        if isinstance(part, str):
+            console.print(Text(part))
+            continue
+        console.print(Text(part.title, style="italic"))
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+        for column, heading in enumerate(part.columns):
+            table.add_column(Text(heading), justify="left" if part.is_left(column) else "right")
+        for row in part.rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+
+
+def to_markdown(document: Document) -> str:
+    """Tables and paragraphs as GitHub reads them."""
+    return "\n".join(
+        f"{part}\n" if isinstance(part, str) else f"{part.title}\n\n{_markdown_table(part)}"
+        for part in document
+    )
+
+
+def _markdown_table(grid: Grid) -> str:
+    rule = ["---" if grid.is_left(index) else "---:" for index in range(len(grid.columns))]
+    lines = [grid.columns, rule, *grid.rows]
+    return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
+
+
+def _markdown_cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def to_latex(document: Document) -> str:
+    """Tables and paragraphs as LaTeX for a document with the package booktabs."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    parts += [f"{_latex(part)}\n" if isinstance(part, str) else _latex_table(part) for part in document]
+    return "\n".join(parts)
+
+
+def _latex_table(grid: Grid) -> str:
+    alignment = "".join("l" if grid.is_left(index) else "r" for index in range(len(grid.columns)))
+    heading, *rows = (f"{' & '.join(map(_latex, line))} \\\\" for line in (grid.columns, *grid.rows))
+    return "\n".join(
+        [
+            "\\begin{table}",
+            "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
+            f"\\caption{{{_latex(grid.title)}}}",
+            f"\\begin{{tabular}}{{{alignment}}}",
+            "\\toprule",
+            heading,
+            "\\midrule",
+            *rows,
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}\n",
+        ]
+    )
+
+
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "|": "$|$",
+    "<": "$<$",
+    ">": "$>$",
+    "±": "$\\pm$",
+}
+_SIGN = re.compile(r"(?<![\w.])-(?=\d)")
+
+
+def _latex(text: str) -> str:
+    """Escape what LaTeX would read as commands; a hyphen before a number becomes a minus."""
+    escaped = "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
+    return _SIGN.sub("$-$", escaped)
