@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from fedml_spurious.clients import choose_clients, require_samples
+from fedml_spurious.comparison import run_notes
 from fedml_spurious.config import Settings
 from fedml_spurious.data_source import open_data
 from fedml_spurious.errors import InputError, RunError
@@ -68,7 +69,7 @@ def run_experiment(
             "or permissions on that disk, then continue with --resume"
         ) from error
     # In a file or a pipe no terminal sets the width, and wrapped cells are hard to read.
-    show_table(Console(width=None if sys.stdout.isatty() else 110), summaries)
+    show_table(Console(width=None if sys.stdout.isatty() else 110), summaries, run_notes(output))
     console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
 
 
@@ -95,7 +96,7 @@ def _run(
         results = personalize(settings, folder, workers, models, clients, console)
         write_results(folder.results, results)
         summaries = summarize(results)
-        write_table(folder.path, summaries)
+        write_table(folder.path, summaries, run_notes(folder.path))
         folder.note("table", **table_metrics(summaries))
     return summaries
 

@@ -31,6 +31,7 @@ _FREE = (
     ("personalization_args", "save_models"),
     ("personalization_args", "trajectory_interval"),
 )
+_SHOWN = 8
 _TUNING = ("tuning", "tuning_tolerance")
 _Part = tuple[str, int, int | None]
 
@@ -111,15 +112,12 @@ def load_run(path: Path) -> FinishedRun:
             f"{path}: the run is unfinished, it has no results.csv; finish it with --resume and the "
             "configuration that it was started with"
         )
-    run = FinishedRun(
-        path,
-        _read_config(path / "config.yaml"),
-        tuple(read_results(path / "results.csv")),
-        read_decisions(path),
-        _fingerprint(path),
-    )
-    _require_whole(run)
-    return run
+    config = _read_config(path / "config.yaml")
+    results = tuple(read_results(path / "results.csv"))
+    _require_whole(FinishedRun(path, config, results, {}, None))
+    grids = config.get("experiment_args", {}).get("grids") or {}
+    tuned = [method for method in grids if method in {row.method for row in results}]
+    return FinishedRun(path, config, results, read_decisions(path, tuned), _fingerprint(path))
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
@@ -237,16 +235,16 @@ def _require_compatible(first: FinishedRun, second: FinishedRun) -> None:
     if clients[0] != clients[1]:
         problems.append("the clients, or their numbers of samples, are not the same")
     ours, theirs = first.parts(), second.parts()
-    problems += [
+    problems = problems or [
         f"{_part_text(part)}: both have it, with different numbers"
-        for part in ours.keys() & theirs.keys()
+        for part in sorted(ours.keys() & theirs.keys(), key=str)
         if not _same_numbers(ours[part].values(), theirs[part].values())
     ]
     if problems:
+        more = len(problems) - _SHOWN
+        listed = [*problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
         raise InputError(
-            "\n  ".join(
-                [f"{first.path} (there) and {second.path} (here) cannot be joined:", *sorted(problems)]
-            )
+            "\n  ".join([f"{first.path} (there) and {second.path} (here) cannot be joined:", *listed])
             + f"\nBoth are runs of {first.dataset}; give runs that differ in methods and seeds alone"
         )
 
