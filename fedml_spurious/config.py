@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fedml_spurious.attacks import Attack, Norm
+from fedml_spurious.batchnorm import BatchNormPolicy
 from fedml_spurious.personalization import GLOBAL, METHODS, PAPER_METHODS, find_method
 from fedml_spurious.personalization.base import MethodSettings, Personalizer
 from fedml_spurious.training import LocalTraining
@@ -296,8 +297,14 @@ class PersonalizationArgs(Section):
         clients: ids of the clients to personalize; those that the split files name, else all, where absent.
         trajectory_interval: batches between two rows of ``trajectory.csv``; 0 writes none.
         save_models: keep every personal model as ``models/<client>.pt``.
+        batchnorm: running statistics of the global model that is attacked, personalized and shown in the
+            table as ``global``; ``rounds.csv`` is of the averaged model always, and the weights that FedAvg
+            finds do not depend on them. ``aggregate`` averages them like weights (as the paper's FedAvg),
+            ``recalibrate`` takes the exact statistics of all clients' training samples together, ``local``
+            those of a client's own, so that every client has its own global model in this respect.
     """
 
+    batchnorm: BatchNormPolicy = "aggregate"
     epochs: Count = 5
     batch_size: Count | None = None
     learning_rate: Positive | None = None

@@ -14,12 +14,14 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from fedml_spurious.batchnorm_step import apply_batchnorm_policy
 from fedml_spurious.clients import choose_clients, require_samples
 from fedml_spurious.comparison import run_notes
 from fedml_spurious.config import Settings
 from fedml_spurious.data_source import open_data
 from fedml_spurious.errors import InputError, RunError
-from fedml_spurious.federated_step import finished_rounds, global_model, train_global_model
+from fedml_spurious.federated_step import finished_rounds, train_global_model
+from fedml_spurious.network import global_model
 from fedml_spurious.personal_plan import describe_plan, personalize
 from fedml_spurious.progress import stage
 from fedml_spurious.results import MethodSummary, summarize, write_results
@@ -92,7 +94,8 @@ def _run(
     folder.note("start", clients=len(clients), dataset=data.meta.name)
     console.print(describe_plan(settings, clients), highlight=False, soft_wrap=True)
     with tracking(settings, folder):
-        models = _federated_step(settings, data, folder, workers, device, console)
+        averaged = _federated_step(settings, data, folder, workers, device, console)
+        models = apply_batchnorm_policy(settings, data, folder, workers, averaged, console)
         results = personalize(settings, folder, workers, models, clients, console)
         write_results(folder.results, results)
         summaries = summarize(results)

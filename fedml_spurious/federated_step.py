@@ -18,7 +18,7 @@ from fedml_spurious.config import Settings
 from fedml_spurious.errors import InputError
 from fedml_spurious.fedavg import Round, State, copy_state, load_state, state_mismatch
 from fedml_spurious.metrics import EMPTY, accuracy_cells
-from fedml_spurious.models import build_model
+from fedml_spurious.network import global_model
 from fedml_spurious.progress import Stage
 from fedml_spurious.run_folder import RunFolder
 from fedml_spurious.splits import SplitFolder
@@ -30,17 +30,6 @@ logger = logging.getLogger(__name__)
 ROUND_COLUMNS = (
     "round", "clients", "train_loss", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc",
 )  # fmt: skip
-
-
-def global_model(settings: Settings, data: SplitFolder, fl_seed: int) -> nn.Module:
-    """The network with the initial weights of a federated seed."""
-    return build_model(
-        settings.model_args.model,
-        num_classes=data.num_classes,
-        image_shape=data.image_shape,
-        fc_width=settings.model_args.fc_width,
-        seed=fl_seed,
-    )
 
 
 def identity(settings: Settings, data: SplitFolder, fl_seed: int) -> dict[str, Any]:
@@ -99,12 +88,12 @@ def train_global_model(
     _claim(part, identity(settings, data, fl_seed))
     model = global_model(settings, data, fl_seed)
     if (part / "model.pt").exists():
-        _load_checked(model, load_tensors(part / "model.pt"), part / "model.pt")
+        load_checked(model, load_tensors(part / "model.pt"), part / "model.pt")
         return model.to(device)
     start, rows = 0, list[dict[str, Any]]()
     if (part / "checkpoint.pt").exists():
         checkpoint = load_tensors(part / "checkpoint.pt")
-        _load_checked(model, checkpoint["model"], part / "checkpoint.pt")
+        load_checked(model, checkpoint["model"], part / "checkpoint.pt")
         start, rows = checkpoint["rounds"], checkpoint["rows"]
         logger.info("global model fl%d: going on after %d rounds", fl_seed, start)
     recorder = _Recorder(settings, data, folder, workers, fl_seed, rows, stage)
@@ -178,7 +167,12 @@ def _claim(part: Path, wanted: Mapping[str, Any]) -> None:
     )
 
 
-def _load_checked(model: nn.Module, state: State, path: Path) -> None:
+def load_checked(model: nn.Module, state: State, path: Path) -> None:
+    """Load a state dictionary that was read from ``path``.
+
+    Raises:
+        InputError: it is of another architecture.
+    """
     mismatch = state_mismatch(model, state)
     if mismatch:
         raise InputError(

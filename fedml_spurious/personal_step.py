@@ -11,10 +11,12 @@ from typing import Any
 from torch import nn
 
 from fedml_spurious.attacks import Attack
+from fedml_spurious.batchnorm import recalibrated
 from fedml_spurious.clients import TestData, TrainingData, load_test_data, load_training_data
 from fedml_spurious.config import Settings
 from fedml_spurious.fedavg import State, copy_state, load_state
 from fedml_spurious.metrics import accuracy_cells, evaluate
+from fedml_spurious.network import global_model
 from fedml_spurious.personalization.base import (
     AdversarialReference,
     ClientTask,
@@ -64,13 +66,26 @@ class Outcome:
     state: State | None = None
 
 
+def client_model(settings: Settings, model: nn.Module, train: Labelled) -> nn.Module:
+    """The global model as a client has it: with statistics of its own where the BatchNorm policy says so.
+
+    Args:
+        settings: settings of the run.
+        model: the global model; left as it is.
+        train: the client's training samples.
+    """
+    own = settings.personalization_args.batchnorm == "local"
+    return recalibrated(model, [train.x]) if own else model
+
+
 class ClientStep:
     """Personalizes and measures one client from one global model.
 
     Args:
         settings: settings of the run.
         data: client split files.
-        model: the global model; left as it is.
+        model: the global model; left as it is. Attack, methods and the row ``global`` take it as
+            :func:`client_model` gives it.
         client: id of the client.
         eps: budget of the attack.
         fl_seed: seed of the global model.
@@ -86,19 +101,20 @@ class ClientStep:
         eps: float,
         fl_seed: int,
     ) -> None:
-        self.settings, self.data, self.model, self.client = settings, data, model, client
+        self.settings, self.data, self.client = settings, data, client
         self.eps, self.fl_seed = eps, fl_seed
         device = next(model.parameters()).device
         self.attack: Attack = settings.attack_args.attack(eps)
         with data.sealed():
             self.training: TrainingData = load_training_data(data, client, device)
+            self.model = client_model(settings, model, self.training.train)
             self.adversarial: AdversarialReference = make_adversarial_reference(
-                model, self.training.train, self.training.val, self.attack
+                self.model, self.training.train, self.training.val, self.attack
             )
         # Held apart from what the methods get; see ClientTask.
         self._tests: TestData = load_test_data(data, client, device)
         biased = self._tests.biased
-        self._test_adv = Labelled(self.attack(model, biased.x, biased.y), biased.y)
+        self._test_adv = Labelled(self.attack(self.model, biased.x, biased.y), biased.y)
 
     def run(self, work: Work) -> Outcome:
         """Personalize as the work says, and measure."""
@@ -132,7 +148,12 @@ class ClientStep:
             adversarial=self.adversarial,
             global_model=self.model,
             training=self.settings.fine_tuning(),
+            initial=self._initial,
         )
+
+    def _initial(self) -> nn.Module:
+        device = next(self.model.parameters()).device
+        return global_model(self.settings, self.data, self.fl_seed).to(device)
 
     def _observer(self, rows: list[dict[str, Any]]) -> Observer | None:
         interval = self.settings.personalization_args.trajectory_interval

@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from fedml_spurious.attacks import SuccessCount, count_successes
+from fedml_spurious.batchnorm import LayerSums, layer_sums
 from fedml_spurious.clients import load_test_data, load_training_data
 from fedml_spurious.config import Settings
 from fedml_spurious.fedavg import Round
 from fedml_spurious.metrics import Evaluation, evaluate
-from fedml_spurious.personal_step import ClientStep, Outcome, Work
+from fedml_spurious.personal_step import ClientStep, Outcome, Work, client_model
 from fedml_spurious.splits import SplitFolder
 
 
@@ -54,8 +55,28 @@ class CountFooled:
         settings = runner.settings.attack_args
         with runner.data.sealed():
             train = load_training_data(runner.data, self.client, runner.device).train
+        model = client_model(runner.settings, runner.model, train)
         limit = settings.budget_samples or len(train)
-        return count_successes(runner.model, train.x[:limit], train.y[:limit], settings.attack(self.eps))
+        return count_successes(model, train.x[:limit], train.y[:limit], settings.attack(self.eps))
+
+
+@dataclass(frozen=True)
+class BatchNormSums:
+    """Sum what reaches a BatchNorm layer of the global model; sums and a count leave the client.
+
+    Attributes:
+        client: id of the client.
+        layer: name of the layer.
+    """
+
+    client: str
+    layer: str
+
+    def run(self, runner: TaskRunner) -> LayerSums:
+        """Sum over all training samples."""
+        with runner.data.sealed():
+            train = load_training_data(runner.data, self.client, runner.device).train
+        return layer_sums(runner.model, self.layer, train.x)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import torch
 from fedml_spurious.config import Settings
 from fedml_spurious.errors import RunError
 from fedml_spurious.fedavg import State, WeightedSum, load_state
-from fedml_spurious.federated_step import global_model
 from fedml_spurious.fedml_adapter.arguments import fedml_arguments
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
 from fedml_spurious.fedml_adapter.endpoint import Endpoint, Kind, Received
@@ -22,6 +21,7 @@ from fedml_spurious.fedml_adapter.serving import Situation, StoppedError
 from fedml_spurious.fedml_adapter.simulator import train_client
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
 from fedml_spurious.fedml_adapter.wire import from_plain, sum_to_plain, to_plain
+from fedml_spurious.network import global_model
 from fedml_spurious.personal_step import Outcome
 from fedml_spurious.result_store import ResultStore
 from fedml_spurious.run_folder import RunFolder

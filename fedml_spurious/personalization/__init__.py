@@ -14,13 +14,20 @@ from fedml_spurious.personalization.fine_tuning import FineTuning
 from fedml_spurious.personalization.gradient_alignment import GradientAlignment
 from fedml_spurious.personalization.group_dro import GroupDRO
 from fedml_spurious.personalization.jtt import JustTrainTwice
+from fedml_spurious.personalization.local_training import LocalOnly
 from fedml_spurious.personalization.partial_tuning import BatchNormOnly, HeadOnly
 from fedml_spurious.personalization.upweighting import UpWeighting
 
 _OF_THE_PAPER: tuple[type[Personalizer[Any]], ...] = (
     FineTuning, Ditto, UpWeighting, JustTrainTwice, AdversarialOnly, L2Only, AdversarialTransfer,
 )  # fmt: skip
-_EXTRAS: tuple[type[Personalizer[Any]], ...] = (HeadOnly, BatchNormOnly, GroupDRO, GradientAlignment)
+_EXTRAS: tuple[type[Personalizer[Any]], ...] = (
+    HeadOnly,
+    BatchNormOnly,
+    GroupDRO,
+    GradientAlignment,
+    LocalOnly,
+)
 
 METHODS: dict[str, type[Personalizer[Any]]] = {method.name: method for method in (*_OF_THE_PAPER, *_EXTRAS)}
 PAPER_METHODS = (GLOBAL, *(method.name for method in _OF_THE_PAPER))

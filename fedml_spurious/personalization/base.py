@@ -93,6 +93,8 @@ class ClientTask:
         adversarial: adversarial examples of both.
         global_model: the model ``f_g``; methods leave it as it is.
         training: epochs, batch size and optimiser of the fine-tuning.
+        initial: builds the network with the weights from which the federated training of ``fl_seed`` began,
+            on the device of the samples.
     """
 
     client: int
@@ -104,6 +106,7 @@ class ClientTask:
     adversarial: AdversarialReference
     global_model: nn.Module
     training: LocalTraining
+    initial: Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,8 @@ class Personalized:
 class Personalizer(Generic[SettingsT]):
     """A personalization method; this base class is plain fine-tuning.
 
-    A subclass changes the loss, the sequence of samples, the weights that train, the stages or the score of
-    the model selection.
+    A subclass changes the start, the loss, the sequence of samples, the weights that train, the stages or
+    the score of the model selection.
 
     Attributes:
         name: name in configurations, folders and tables.
@@ -183,8 +186,12 @@ class Personalizer(Generic[SettingsT]):
         """Why the method is not defined for this client; empty where it is."""
         return ""
 
+    def start(self, task: ClientTask) -> nn.Module:
+        """The model that is trained, a new one in every call: here a copy of the global model."""
+        return copy.deepcopy(task.global_model)
+
     def prepare(self, model: nn.Module) -> None:
-        """Freeze weights of the copy of the global model that is fine-tuned; none here."""
+        """Freeze weights of the model that is trained; none here."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Objective of a batch: the cross-entropy ``CE(f_p(x), y)``."""
@@ -220,10 +227,10 @@ def fine_tune(
     stage: int = 0,
     sequence: Sequence | None = None,
 ) -> Personalized:
-    """Fine-tune a copy of the global model and keep the epoch with the best score; ties: the earliest.
+    """Train from the method's start and keep the epoch with the best score; ties: the earliest.
 
     Args:
-        method: gives the loss, the sequence of samples and the score.
+        method: gives the start, the loss, the sequence of samples and the score.
         task: the client.
         observe: see :meth:`Personalizer.personalize`.
         stage: number of the stage, for methods that fine-tune more than once.
@@ -235,7 +242,7 @@ def fine_tune(
     Raises:
         ValueError: the method is not defined for this client, or the sequence is empty.
     """
-    model = copy.deepcopy(task.global_model)
+    model = method.start(task)
     best: Personalized | None = None
     best_score = -np.inf
     if observe is not None:
@@ -263,10 +270,10 @@ def fine_tune(
 def fine_tune_stage(
     method: Personalizer[SettingsT], task: ClientTask, *, stage: int, epochs: int
 ) -> nn.Module:
-    """Fine-tune a copy of the global model for a number of epochs and take it as it is, without selection.
+    """Train from the method's start for a number of epochs and take the model as it is, without selection.
 
     Args:
-        method: gives the loss and the sequence of samples.
+        method: gives the start, the loss and the sequence of samples.
         task: the client.
         stage: number of the stage, which addresses its draws; 0 is the stage of the personal model.
         epochs: passes over the sequence, at least 1.
@@ -277,7 +284,7 @@ def fine_tune_stage(
     Raises:
         ValueError: the method is not defined for this client.
     """
-    model = copy.deepcopy(task.global_model)
+    model = method.start(task)
     shortened = replace(task, training=replace(task.training, epochs=epochs))
     for _ in _training_steps(method, model, shortened, stage, None):
         pass

@@ -19,8 +19,17 @@ from fedml_spurious.personalization.base import (
 from fedml_spurious.training import LocalTraining
 
 
+def initial_network() -> nn.Module:
+    """A small network with BatchNorm, as training would begin with it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(64, 3)
+        )
+
+
 def network() -> nn.Module:
-    """A small network with BatchNorm whose running statistics have moved."""
+    """The same network with other weights, whose running statistics have moved."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(
@@ -57,9 +66,8 @@ def task(
     adversarial = make_adversarial_reference(model, train, val, Attack("linf", 0.05))
     aligned = torch.ones(count, dtype=torch.bool)
     aligned[: count // 5 if conflicting is None else conflicting] = False
-    return ClientTask(
-        client, 0, p_seed, train, aligned, val, adversarial, model, LocalTraining(epochs, 8, rate)
-    )
+    training = LocalTraining(epochs, 8, rate)
+    return ClientTask(client, 0, p_seed, train, aligned, val, adversarial, model, training, initial_network)
 
 
 def make(name: str, **options: Any) -> Personalizer[Any]:

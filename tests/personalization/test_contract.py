@@ -21,7 +21,7 @@ from fedml_spurious.personalization.base import Candidate, ClientTask, Personali
 
 ALL = sorted(METHODS)
 TABLE = ("global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours")
-EXTRAS = ("head", "bn", "group_dro", "grad_align")
+EXTRAS = ("head", "bn", "group_dro", "grad_align", "local")
 
 
 def test_the_default_is_the_table_of_the_paper_and_the_extras_are_opt_in() -> None:
@@ -33,6 +33,7 @@ def test_a_method_is_given_no_test_set() -> None:
     """Every tensor of a task is of the training or the validation split, or an attack on one of them."""
     assert {field.name for field in fields(ClientTask)} == {
         "client", "fl_seed", "p_seed", "train", "aligned", "val", "adversarial", "global_model", "training",
+        "initial",
     }  # fmt: skip
 
 
@@ -53,7 +54,10 @@ def test_the_global_model_and_the_data_are_left_untouched(name: str) -> None:
     assert given.global_model.training == before.global_model.training
 
 
-@pytest.mark.parametrize("name", ALL)
+FROM_SCRATCH = {"local"}  # by definition it never sees the global model; see test_local_training.py
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - FROM_SCRATCH))
 def test_it_starts_at_the_global_model(name: str) -> None:
     given = task()
     starts: list[bool] = []

@@ -81,5 +81,7 @@ def test_a_method_works_where_the_test_sets_do_not_exist(
         model = network()
         adversarial = make_adversarial_reference(model, found.train, found.val, Attack("linf", 0.03))
         training = LocalTraining(epochs=1, batch_size=16)
-        task = ClientTask(1, 0, 0, found.train, found.aligned, found.val, adversarial, model, training)
+        task = ClientTask(
+            1, 0, 0, found.train, found.aligned, found.val, adversarial, model, training, network
+        )
         assert make(name).personalize(task).selected_epoch == 1

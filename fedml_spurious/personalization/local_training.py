@@ -1,0 +1,49 @@
+"""Training on the client's data alone: what a client has without the federation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field
+from torch import nn
+
+from fedml_spurious.personalization.base import (
+    ClientTask,
+    MethodSettings,
+    Observer,
+    Personalized,
+    Personalizer,
+    fine_tune,
+)
+
+
+class LocalSettings(MethodSettings):
+    """Options of local training.
+
+    Attributes:
+        epochs: passes over the client's samples; as in ``personalization_args`` where absent, which is few
+            for a network that starts from nothing.
+    """
+
+    epochs: int | None = Field(default=None, ge=1)
+
+
+class LocalOnly(Personalizer[LocalSettings]):
+    """Cross-entropy from the initial weights, without the global model; not a method of the paper.
+
+    The weights are those from which the federated training of the same seed began. Nothing of the finished
+    global model enters the personal one or its selection; only ``acc_adv`` still speaks of it, because the
+    adversarial examples are made from the global model.
+    """
+
+    name = "local"
+    settings_type = LocalSettings
+
+    def start(self, task: ClientTask) -> nn.Module:
+        """The network as the federated training began with it."""
+        return task.initial()
+
+    def personalize(self, task: ClientTask, observe: Observer | None = None) -> Personalized:
+        """Train with the method's own number of epochs."""
+        epochs = self.settings.epochs or task.training.epochs
+        return fine_tune(self, replace(task, training=replace(task.training, epochs=epochs)), observe)
