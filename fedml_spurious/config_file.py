@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -61,7 +62,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
-    """Read and check a configuration.
+    """Read and check a configuration; modules beside it can be named in it, as ``module:name``.
 
     Args:
         path: the YAML file.
@@ -76,6 +77,9 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     content = _read_yaml(path)
     for override in overrides:
         _apply(content, override)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that nothing beside the file hides an installed module
     return check_settings(content, source=str(path))
 
 

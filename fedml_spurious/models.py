@@ -122,6 +122,7 @@ def import_object(path: str, *, where: str) -> Callable[..., nn.Module]:
         found: Callable[..., nn.Module] = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"{where}: cannot import {path!r} ({error}); expected module:name, importable from here"
+            f"{where}: cannot import {path!r} ({error}); expected module:name, with the module beside the "
+            "configuration, installed, or on PYTHONPATH"
         ) from error
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,22 +145,23 @@ def test_the_random_seed_serves_where_no_seeds_are_named() -> None:
 
 
 def test_a_method_of_ones_own_brings_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its module lies beside the configuration."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
     (tmp_path / "mine.py").write_text(
         "from fedml_spurious.personalization.base import MethodSettings, Personalizer\n"
         "class Options(MethodSettings):\n    strength: float = 1.0\n"
         "class Mine(Personalizer[Options]):\n    name = 'mine'\n    settings_type = Options\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    content = {
-        "data_args": {"dataset": "d", "data_cache_dir": "x"},
-        "experiment_args": {"methods": ["ft", "mine:Mine"]},
-        "personalization_args": {"mine": {"strength": 2.5}},
-    }
-    settings = check_settings(content, source="test")
-    assert settings.methods()["mine"].settings.strength == 2.5  # type: ignore[union-attr]
-    content["personalization_args"] = {"mine": {"strenght": 2.5}}
+    path = tmp_path / "own.yaml"
+    own = DATA + "experiment_args: {methods: [ft, mine:Mine]}\n"
+    path.write_text(own + "personalization_args: {mine: {strength: 2.5}}\n")
+    assert load_settings(path).methods()["mine"].settings.strength == 2.5  # type: ignore[union-attr]
+    path.write_text(own + "personalization_args: {mine: {strenght: 2.5}}\n")
     with pytest.raises(InputError, match="Did you mean strength"):
-        check_settings(content, source="test")
+        load_settings(path)
+    path.write_text(DATA + "experiment_args: {methods: [mine_that_is_not_there:Mine]}\n")
+    with pytest.raises(InputError, match="with the module beside the configuration, installed, or on"):
+        load_settings(path)
 
 
 def test_configurations_are_found_by_path_and_by_name(tmp_path: Path) -> None:
