@@ -100,13 +100,17 @@ class Decision(_Stored):
         return found
 
 
-def read_decisions(folder: Path) -> dict[str, Decision]:
-    """Decisions of a run by method; empty where nothing was tuned.
+def read_decisions(folder: Path, methods: Sequence[str]) -> dict[str, Decision]:
+    """Decisions of a run by method.
+
+    Args:
+        folder: the run folder.
+        methods: names of the methods that the run tuned.
 
     Raises:
-        InputError: a file of them is broken.
+        InputError: a decision is missing or broken.
     """
-    return {path.parent.name: _read_decision(path) for path in sorted(folder.glob("tuning/*/decision.json"))}
+    return {method: _read_decision(folder / "tuning" / method / "decision.json") for method in methods}
 
 
 def _read_decision(path: Path) -> Decision:
