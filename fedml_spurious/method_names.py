@@ -11,7 +11,7 @@ TRANSFERABILITY = "validation accuracy minus the decrease of adversarial transfe
 SELECTED_BY = {
     **dict.fromkeys(("ft", "ditto", "uw", "jtt", "adv", "l2"), VALIDATION_ACCURACY),
     HEADLINE: TRANSFERABILITY,
-    **dict.fromkeys(("head", "bn", "group_dro", "grad_align"), VALIDATION_ACCURACY),
+    **dict.fromkeys(("head", "bn", "group_dro", "grad_align", "local"), VALIDATION_ACCURACY),
 }
 """What the epoch of a personal model is selected by (section 7.3), for every built-in method, in the order of
 our table."""

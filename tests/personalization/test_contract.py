@@ -15,6 +15,7 @@ from fedml_spurious.attacks import Attack
 from fedml_spurious.config import ExperimentArgs
 from fedml_spurious.fedavg import load_state
 from fedml_spurious.losses import adversarial_disagreement
+from fedml_spurious.method_names import SELECTED_BY
 from fedml_spurious.metrics import Evaluation, evaluate
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import Candidate, ClientTask, Personalizer
@@ -27,6 +28,7 @@ EXTRAS = ("head", "bn", "group_dro", "grad_align", "local")
 def test_the_default_is_the_table_of_the_paper_and_the_extras_are_opt_in() -> None:
     assert ExperimentArgs().methods == TABLE
     assert ("global", *METHODS) == TABLE + EXTRAS
+    assert tuple(SELECTED_BY) == tuple(METHODS)
 
 
 def test_a_method_is_given_no_test_set() -> None:
