@@ -323,7 +323,9 @@ class ExperimentArgs(Section):
         grids: values of a method's coefficients among which tuning chooses (appendix C.2), by method and
             option; they take the place of ``personalization_args.<method>.<option>``.
         tuning: ``shared`` chooses for all clients together, ``client`` for each by itself.
-        tuning_tolerance: by how much a larger coefficient may lower the validation accuracy, in [0, 1].
+        tuning_reference: below whose validation accuracy a larger coefficient may not fall: that of the
+            ``smallest`` value of the grid, or of the ``global`` model.
+        tuning_tolerance: by how much it may all the same, in [0, 1].
     """
 
     methods: Names = PAPER_METHODS
@@ -331,6 +333,7 @@ class ExperimentArgs(Section):
     personalization_seeds: Seeds = (0,)
     grids: dict[str, dict[str, Grid]] = {}
     tuning: Literal["shared", "client"] = "shared"
+    tuning_reference: Literal["smallest", "global"] = "smallest"
     tuning_tolerance: Fraction = 0.0
 
     @model_validator(mode="after")

@@ -48,6 +48,7 @@ def personalize(
     with stage(console, "Personal models", total=total, done=0) as bar:
         # The first trials go together with all that needs no decision, so that a client is prepared once.
         first = [work for work in untuned if work.fl_seed == tuner.seeds[0]]
+        first += [work for work in tuner.references() if work not in first]
         while trials := tuner.wanted():
             doer.do([*first, *trials], bar)
             tuner.decide()
@@ -96,6 +97,8 @@ def _total(settings: Settings, clients: Sequence[str], tuner: Tuner) -> int:
     tuned = sum(1 for work in _plan(settings, clients) if work.method in tuner.grids)
     final = len(_plan(settings, clients)) - tuned
     others = tuned - len(tuner.grids) * len(clients)  # all but the tuned methods' first pair of seeds
+    if GLOBAL not in settings.methods():
+        final += len(tuner.references())
     return final + others + tuner.trials_per_client() * len(clients)
 
 

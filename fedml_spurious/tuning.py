@@ -13,14 +13,17 @@ from typing import Any
 
 from fedml_spurious.config import Settings
 from fedml_spurious.personal_step import Work
+from fedml_spurious.personalization import GLOBAL
 from fedml_spurious.personalization.base import TuningRule
 from fedml_spurious.result_store import ResultStore
 from fedml_spurious.storage import write_json
 
 RULES: dict[TuningRule, str] = {
-    "largest_harmless": "the largest value that does not lower the validation accuracy, against the smallest",
+    "largest_harmless": "the largest value that does not lower the validation accuracy, against {reference}",
     "most_accurate": "the value with the highest validation accuracy; of equals the smallest",
 }
+
+_REFERENCES = {"smallest": "the smallest", "global": "the global model"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,26 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What no larger coefficient may fall below.
+
+    Attributes:
+        name: of what it is.
+        correct: validation samples that it classifies correctly.
+        count: validation samples.
+    """
+
+    name: str
+    correct: int
+    count: int
+
+    @property
+    def val_acc(self) -> float:
+        """Validation accuracy, pooled over the clients."""
+        return self.correct / self.count
+
+
+@dataclass(frozen=True)
 class Choice:
     """Which value a coefficient got, and why.
 
@@ -62,14 +85,17 @@ class Choice:
     reason: str
 
 
-def choose(rule: TuningRule, trials: Sequence[Trial], tolerance: float) -> tuple[float, str]:
+def choose(
+    rule: TuningRule, trials: Sequence[Trial], tolerance: float, reference: Reference | None = None
+) -> tuple[float, str]:
     """Choose a coefficient.
 
     Args:
         rule: a key of ``RULES``.
         trials: the values of the grid in ascending order, at least one.
-        tolerance: by how much the validation accuracy may fall below that of the smallest value, in [0, 1];
-            only for ``largest_harmless``.
+        tolerance: by how much the validation accuracy may fall below the reference, in [0, 1]; only for
+            ``largest_harmless``.
+        reference: what ``largest_harmless`` compares with; the smallest value of the grid where absent.
 
     Returns:
         The value and the reason.
@@ -79,18 +105,18 @@ def choose(rule: TuningRule, trials: Sequence[Trial], tolerance: float) -> tuple
     if rule == "most_accurate":
         best = max(trials, key=lambda trial: (trial.correct, -trial.value))
         return best.value, f"the highest validation accuracy, {best.val_acc:.4f}"
+    compared = reference or Reference(f"{trials[0].value:g}", trials[0].correct, trials[0].count)
     # In counts, so that a tolerance of one sample is not lost to rounding.
-    needed = trials[0].correct - tolerance * trials[0].count
+    needed = compared.correct - tolerance * compared.count
     harmless = [trial for trial in trials if trial.correct >= needed - 1e-9]
-    chosen = harmless[-1]
-    allowed = f" by more than {tolerance:g}" if tolerance else ""
-    worse = [trial for trial in trials if trial.value > chosen.value]
-    if not worse:
+    chosen = harmless[-1] if harmless else trials[0]
+    if chosen is trials[-1]:
         return chosen.value, "the largest of the grid"
-    return chosen.value, (
-        f"{worse[0].value:g} lowers the validation accuracy{allowed}, "
-        f"from {trials[0].val_acc:.4f} to {worse[0].val_acc:.4f}"
-    )
+    worse = next(trial for trial in trials if trial.value > chosen.value)
+    allowed = f" minus {tolerance:g}" if tolerance else ""
+    limit = f"{compared.val_acc:.4f} of {compared.name}{allowed}"
+    reason = f"{worse.value:g} has {worse.val_acc:.4f}, below the {limit}"
+    return chosen.value, reason if harmless else f"no value does without harm: {reason}"
 
 
 class Tuner:
@@ -124,6 +150,12 @@ class Tuner:
         return sum(
             sum(len(values) for values in grid.values()) - (len(grid) - 1) for grid in self.grids.values()
         )
+
+    def references(self) -> list[Work]:
+        """What coefficients are compared with besides each other."""
+        if not self.grids or self.experiment.tuning_reference != "global":
+            return []
+        return [self._reference_work(client) for client in self.clients]
 
     def wanted(self) -> list[Work]:
         """Trials of the next coefficient of every method, finished ones too; none when all is chosen."""
@@ -172,7 +204,8 @@ class Tuner:
         coefficient = list(self.grids[name])[len(choices)]
         trials = tuple(self._trial(name, group, options, options[coefficient]) for options in candidates)
         rule = self.settings.method_type(name).tuning_rule
-        chosen, reason = choose(rule, trials, self.experiment.tuning_tolerance)
+        reference = self._reference(name, group, candidates[0])
+        chosen, reason = choose(rule, trials, self.experiment.tuning_tolerance, reference)
         fixed = {option: value for option, value in candidates[0].items() if option != coefficient}
         return Choice(coefficient, fixed, trials, chosen, reason)
 
@@ -180,6 +213,21 @@ class Tuner:
         rows = [self.store.get(self._work(name, client, options)) for client in group]
         scored = [(row.val_acc, row.n_val) for row in rows if row.val_acc is not None]
         return Trial(value, sum(round(acc * n) for acc, n in scored), sum(n for _, n in scored))
+
+    def _reference_work(self, client: str) -> Work:
+        return Work(GLOBAL, self.seeds[0], None, client)
+
+    def _reference(self, name: str, group: Sequence[str], options: Mapping[str, float]) -> Reference | None:
+        """The global model on the clients to which the method applies."""
+        if self.experiment.tuning_reference != "global":
+            return None
+        rows = [
+            self.store.get(self._reference_work(client))
+            for client in group
+            if self.store.get(self._work(name, client, options)).val_acc is not None
+        ]
+        correct = sum(round((row.val_acc or 0.0) * row.n_val) for row in rows)
+        return Reference("the global model", correct, sum(row.n_val for row in rows))
 
     def _decision(self, name: str, decided: Sequence[Sequence[Choice]]) -> dict[str, Any]:
         shared = self.experiment.tuning == "shared"
@@ -190,7 +238,9 @@ class Tuner:
         fl_seed, p_seed = self.seeds
         return {
             "method": name,
-            "rule": RULES[self.settings.method_type(name).tuning_rule],
+            "rule": RULES[self.settings.method_type(name).tuning_rule].format(
+                reference=_REFERENCES[self.experiment.tuning_reference]
+            ),
             "seeds": {"fl_seed": fl_seed, "p_seed": p_seed},
             "tolerance": self.experiment.tuning_tolerance,
             "scope": "shared" if shared else "client",

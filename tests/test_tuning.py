@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from running import invoke, without_time
 
-from fedml_spurious.tuning import Trial, choose
+from fedml_spurious.tuning import Reference, Trial, choose
 
 
 def trials(*correct: int, count: int = 200) -> list[Trial]:
@@ -21,19 +21,33 @@ def trials(*correct: int, count: int = 200) -> list[Trial]:
 @pytest.mark.parametrize(
     ("correct", "tolerance", "chosen", "reason"),
     [
-        ((190, 191, 190, 150), 0.0, 1.0, "10 lowers the validation accuracy, from 0.9500 to 0.7500"),
-        ((190, 189, 188, 187), 0.0, 0.01, "0.1 lowers the validation accuracy, from 0.9500 to 0.9450"),
+        ((190, 191, 190, 150), 0.0, 1.0, "10 has 0.7500, below the 0.9500 of 0.01"),
+        ((190, 189, 188, 187), 0.0, 0.01, "0.1 has 0.9450, below the 0.9500 of 0.01"),
         ((190, 190, 195, 190), 0.0, 10.0, "the largest of the grid"),
         # The largest that does no harm, though a smaller one does.
-        ((190, 180, 190, 180), 0.0, 1.0, "10 lowers the validation accuracy, from 0.9500 to 0.9000"),
+        ((190, 180, 190, 180), 0.0, 1.0, "10 has 0.9000, below the 0.9500 of 0.01"),
         # Two of 200 samples are exactly the tolerance; three are more.
-        ((190, 190, 188, 187), 0.01, 1.0, "10 lowers the validation accuracy by more than 0.01, from"),
+        ((190, 190, 188, 187), 0.01, 1.0, "10 has 0.9350, below the 0.9500 of 0.01 minus 0.01"),
     ],
 )
 def test_the_largest_value_that_does_not_lower_the_validation_accuracy(
     correct: tuple[int, ...], tolerance: float, chosen: float, reason: str
 ) -> None:
     actual, why = choose("largest_harmless", trials(*correct), tolerance)
+    assert actual == chosen
+    assert why.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("correct", "chosen", "reason"),
+    [
+        ((199, 195, 180, 170), 1.0, "10 has 0.8500, below the 0.9000 of the global model"),
+        ((199, 195, 190, 180), 10.0, "the largest of the grid"),
+        ((170, 171, 172, 173), 0.01, "no value does without harm: 0.1 has 0.8550, below the 0.9000 of the"),
+    ],
+)
+def test_against_the_global_model(correct: tuple[int, ...], chosen: float, reason: str) -> None:
+    actual, why = choose("largest_harmless", trials(*correct), 0.0, Reference("the global model", 180, 200))
     assert actual == chosen
     assert why.startswith(reason)
 
@@ -166,6 +180,22 @@ def test_per_client_every_client_has_its_own_choice(tuned: dict[str, Any], tmp_p
         best = 1.0 if float(found[1.0][client]["val_acc"]) > float(found[0.1][client]["val_acc"]) else 0.1
         assert own["chosen"] == {"lam": best}
         assert final[client] == found[best][client]
+
+
+def test_the_global_model_is_measured_for_the_choice_though_it_is_not_in_the_table(
+    tuned: dict[str, Any], tmp_path: Path
+) -> None:
+    tuned["experiment_args"] = {"methods": ["ours"], "grids": GRIDS, "tuning_reference": "global"}
+    folder = tmp_path / "run"
+    result = invoke(tuned, folder)
+    assert result.exit_code == 0, result.output
+    needed = correct(folder / "personal/global/fl0/clients.csv")
+    decision = json.loads((folder / "tuning/ours/decision.json").read_text())
+    assert decision["rule"].endswith("against the global model")
+    for step in decision["trail"]:
+        harmless = [trial["value"] for trial in step["values"] if trial["correct"] >= needed]
+        assert step["chosen"] == (harmless[-1] if harmless else step["values"][0]["value"])
+    assert {row["method"] for row in rows(folder / "results.csv")} == {"ours"}
 
 
 @pytest.mark.parametrize(
