@@ -1,0 +1,38 @@
+"""A method of your own, in the table by configuration only: own_method.yaml names it own_method:WiseFT.
+
+WiSE-FT (Wortsman et al. 2022, arXiv:2109.01903) mixes fine-tuned weights with those before the fine-tuning.
+Run: fedml-spurious run --cf examples/own_method.yaml
+"""
+
+import copy
+from dataclasses import replace
+
+from pydantic import Field
+
+from fedml_spurious.fedavg import load_state
+from fedml_spurious.metrics import evaluate
+from fedml_spurious.personalization import base
+
+
+class WiseFTSettings(base.MethodSettings):
+    """``keep``: share of the global weights in the personal model; 0 is fine-tuning, 1 the global model."""
+
+    keep: float = Field(default=0.5, ge=0, le=1)
+
+
+class WiseFT(base.Personalizer[WiseFTSettings]):
+    """``w = keep * w_g + (1 - keep) * w_p``, with ``w_p`` from plain fine-tuning."""
+
+    name = "wise_ft"
+    settings_type = WiseFTSettings
+    tuning_rule = "largest_harmless"  # the more of the global model, the better, if accuracy permits
+
+    def personalize(self, task: base.ClientTask, observe: base.Observer | None = None) -> base.Personalized:
+        """Fine-tune and mix; the tuning compares the mixtures on the validation split."""
+        mixture, w_g = copy.deepcopy(task.global_model), task.global_model.state_dict()
+        tuned = super().personalize(task, observe)
+        floats = {name: w for name, w in tuned.state.items() if w.is_floating_point()}
+        mixed = {name: w_p.lerp(w_g[name], self.settings.keep) for name, w_p in floats.items()}
+        load_state(mixture, tuned.state | mixed)
+        accuracy = evaluate(mixture, task.val.x, task.val.y).accuracy
+        return replace(tuned, state=tuned.state | mixed, val_acc=accuracy)
