@@ -97,15 +97,26 @@ def test_without_the_three_methods_there_is_no_sentence() -> None:
 
 
 def test_table_files(tmp_path: Path) -> None:
-    rows = [row("ft", "0000", 0.9, 0.5), row("uw", "0000", None, None, acc_adv=None)]
-    write_table(tmp_path, summarize(rows))
+    rows = [
+        row("ft", "0000", 0.9, 0.5),
+        row("uw", "0000", None, None, acc_adv=None),
+        row("ours", "0000", 0.75, 0.5),
+    ]
+    write_table(tmp_path, summarize(rows), ["grad_align was not run."])
     with (tmp_path / "table.csv").open() as stream:
         found = list(csv.DictReader(stream))
     assert [(line["method"], line["average"]) for line in found] == [
-        ("ft", "mean"), ("uw", "mean"), ("ft", "weighted"), ("uw", "weighted"),
+        ("ft", "mean"), ("uw", "mean"), ("ours", "mean"),
+        ("ft", "weighted"), ("uw", "weighted"), ("ours", "weighted"),
     ]  # fmt: skip
     assert float(found[0]["disparity"]) == 0.4
-    assert found[1]["disparity"] == ""
+    assert float(found[0]["disparity_minus_ours"]) == pytest.approx(0.15)
+    assert found[0]["disparity_minus_ours_low"] == ""  # one client and one pair of seeds
+    assert found[1]["disparity"] == found[1]["disparity_minus_ours"] == found[3]["disparity_minus_ours"] == ""
     markdown = (tmp_path / "table.md").read_text()
-    assert "| ft | 0.900 | 0.500 | 0.400 | 0.400 | 0.500 |" in markdown
-    assert "| uw | N/A | N/A | N/A | N/A | N/A |" in markdown
+    assert "| ft | 0.900 | 0.500 | 0.400 | 0.400 | 0.500 | +0.150 |" in markdown
+    assert "| uw | N/A | N/A | N/A | N/A | N/A |  |" in markdown
+    latex = (tmp_path / "table.tex").read_text()
+    assert "ft & 0.900 & 0.500 & 0.400 & 0.400 & 0.500 & +0.150 \\\\" in latex
+    assert "grad_align was not run." in markdown
+    assert "grad\\_align was not run." in latex

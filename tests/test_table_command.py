@@ -1,0 +1,308 @@
+"""``fedml-spurious table`` over run folders whose numbers are known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from finished_folders import write_decision, write_run
+
+from fedml_spurious.cli import main
+from fedml_spurious.method_names import SELECTED_BY, TRANSFERABILITY
+from fedml_spurious.paper_values import TITLES
+from fedml_spurious.personalization import METHODS
+from fedml_spurious.personalization.base import Personalizer
+
+EVERY_METHOD = ("global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours", "grad_align")
+
+
+def table(*arguments: Path | str) -> Result:
+    return CliRunner().invoke(main, ["table", *map(str, arguments)])
+
+
+def rows_of(*arguments: Path | str) -> list[dict[str, str]]:
+    result = table(*arguments, "--format", "csv")
+    assert result.exit_code == 0, result.output
+    return list(csv.DictReader(io.StringIO(result.output)))
+
+
+def drawn(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float]:
+    seed = [EVERY_METHOD.index(method), fl_seed, p_seed, client]
+    acc_b, acc_bc = np.random.default_rng(seed).uniform(0.5, 1, size=2)
+    return float(acc_b), float(acc_bc)
+
+
+def constant(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float] | None:
+    """By hand: ``ft`` has a gap of 0.25, ``ours`` of 0.05 or 0.07 by federated seed."""
+    if method == "uw":
+        return None
+    return {"global": (0.5, 0.5), "ft": (0.75, 0.5), "ours": (0.625, 0.575 - 0.02 * fl_seed)}[method]
+
+
+def test_the_numbers_stand_beside_the_papers(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path / "run", constant, dataset="colored_coil20", methods=("global", "ft", "uw", "ours"),
+        fl_seeds=(0, 1),
+    )  # fmt: skip
+    found = {row["method"]: row for row in rows_of(run)}
+    assert (found["ft"]["acc_b"], found["ft"]["acc_b_paper"]) == ("0.75", "0.931")
+    assert float(found["ft"]["acc_b_minus_paper"]) == pytest.approx(0.75 - 0.931)
+    # Table 1, Coil20: 0.901 - 0.916 is the signed disparity of ours.
+    assert float(found["ours"]["disparity_minus_paper"]) == pytest.approx(0.06 - (-0.015))
+    assert float(found["ours"]["abs_disparity_minus_paper"]) == pytest.approx(0.06 - 0.015)
+    assert float(found["ours"]["disparity_std"]) == pytest.approx(0.02 / 2**0.5)
+    assert (found["uw"]["acc_b"], found["uw"]["acc_b_paper"], found["uw"]["seed_pairs"]) == ("", "", "0")
+    # By federated seed ft minus ours is 0.2 or 0.18 for every client: at the ends one seed is drawn twice.
+    assert float(found["ft"]["disparity_minus_ours"]) == pytest.approx(0.19)
+    assert float(found["ft"]["disparity_minus_ours_low"]) == pytest.approx(0.18)
+    assert float(found["ft"]["disparity_minus_ours_high"]) == pytest.approx(0.2)
+    assert found["ft"]["compared_clients"] == "4"
+    assert found["ours"]["disparity_minus_ours"] == found["uw"]["disparity_minus_ours"] == ""
+    shown = table(run).output
+    assert re.search(
+        r"^ft +0\.750 ± 0\.000 +0\.500 ± 0\.000 .*\+0\.190 \[\+0\.180, \+0\.200\] +2 *$", shown, re.M
+    )
+    assert re.search(r"^uw( +N/A){4} +0 *$", shown, re.M)
+    assert re.search(r"^ft +0\.750 +0\.931 +-0\.181 ", shown, re.M)
+    # Of Table 1's Coil20 alone: 0.901 - 0.882 and 0.916 - 0.903 are the paper's gains.
+    assert re.search(r"^ours +1 +\+6\.00 +-1\.50 .* \+12\.50 +\+1\.90 +\+6\.50 +\+1\.30 *$", shown, re.M)
+    assert "Coefficients: ours lam_adv=1." in shown
+    assert "Federated seeds 0, 1; personalization seeds 0; from" in shown
+
+
+def test_the_weighted_average_counts_samples(tmp_path: Path) -> None:
+    def values(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float]:
+        return (1.0, 0.5) if client == 0 else (0.5, 0.0)
+
+    run = write_run(tmp_path / "run", values, clients=2)
+    assert {row["acc_b"] for row in rows_of(run)} == {"0.75"}
+    weighted = rows_of(run, "--average", "weighted")
+    assert [float(row["acc_b"]) for row in weighted] == pytest.approx([(10 * 1.0 + 20 * 0.5) / 30] * 3)
+    assert "sample-weighted mean" in table(run, "--average", "weighted").output
+
+
+def test_parts_of_an_experiment_join_to_the_whole(tmp_path: Path) -> None:
+    """Other seeds, other methods, and rows that two runs share, among them the global model's."""
+    whole = write_run(
+        tmp_path / "whole", drawn, methods=("global", "ft", "uw", "ours"), fl_seeds=(0, 1), p_seeds=(0, 1)
+    )
+    parts = [
+        write_run(tmp_path / "a", drawn, methods=("ours", "global"), fl_seeds=(0,), p_seeds=(0, 1)),
+        write_run(tmp_path / "b", drawn, methods=("uw", "ft", "global"), fl_seeds=(0,), p_seeds=(1, 0)),
+        write_run(
+            tmp_path / "c", drawn, methods=("global", "ft", "uw", "ours"), fl_seeds=(1,), p_seeds=(0, 1)
+        ),
+    ]
+    joined = rows_of(*parts)
+    assert [row["method"] for row in joined] == ["global", "ft", "uw", "ours"]
+    assert joined == rows_of(whole) == rows_of(whole, whole)
+    assert [row["seed_pairs"] for row in joined] == ["2", "4", "4", "4"]
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> list[Path]:
+    """All data sets of the paper in another order, one of one's own, and all methods."""
+    names = [*reversed(TITLES), "own_data"]
+    return [
+        write_run(
+            tmp_path / name, drawn, dataset=name, methods=EVERY_METHOD, fl_seeds=(0, 1), p_seeds=(0, 1, 2),
+        )
+        for name in names
+    ]  # fmt: skip
+
+
+def test_everything_fits_on_110_columns_and_nothing_is_cut(four: list[Path]) -> None:
+    result = table(*four[:4])
+    assert result.exit_code == 0
+    assert max(map(len, result.output.splitlines())) <= 110
+    assert "…" not in result.output
+    headings = [line.split(" (")[0] for line in result.output.splitlines() if "pairs of seeds" in line]
+    assert [name for name in headings if name in TITLES.values()] == list(TITLES.values())
+    assert sum(line.startswith("grad_align") for line in result.output.splitlines()) == 1 + 2 * 4 + 1
+
+
+def test_a_data_set_of_ones_own_has_no_paper_columns(four: list[Path]) -> None:
+    own = table(four[-1]).output
+    assert "own_data: client mean" in own
+    assert "beside the paper" not in own
+    assert {row["acc_b_paper"] for row in rows_of(four[-1])} == {""}
+    # Averaged over five data sets, of which the paper has four, there is nothing to stand beside.
+    assert re.search(r"^ours +5 +\S+ +\S+ +\S+ +\S+ *$", table(*four).output, re.M)
+
+
+def test_latex_and_markdown_are_whole(four: list[Path]) -> None:
+    latex = table(*four, "--format", "latex").output
+    assert latex.count("\\begin{table}") == latex.count("\\end{table}") == 1 + 2 * 4 + 1 + 1
+    for block in latex.split("\\begin{tabular}{")[1:]:
+        alignment, body = block.split("\\end{tabular}")[0].split("}\n", 1)
+        rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(alignment) - 1}
+        assert len(rows) == 1 + len(EVERY_METHOD)
+    assert "colored\\_coil20" in latex
+    assert not re.search(r"(?<!\\)_", latex)
+    markdown = table(*four, "--format", "markdown").output
+    blocks = re.findall(r"(?:^\|.*\n)+", markdown, re.M)
+    assert len(blocks) == 11
+    for block in blocks:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+
+
+GRID: dict[str, Any] = {"grids": {"ours": {"lam_adv": [0.1, 1.0, 10.0]}}, "tuning": "shared"}
+
+
+def test_why_a_coefficient_was_chosen(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", constant, sections={"experiment_args": GRID})
+    write_decision(run, "ours")
+    shown = table(run, "--why").output
+    assert "ours: lam_adv = 1 (10 lowers the validation accuracy, from 0.9500 to 0.5000)." in shown
+    assert "Rule: the largest harmless (tolerance 0.05); tried with fl_seed 3 and p_seed 7." in shown
+    assert "Meanwhile lam_l2=0.01." in shown.replace("\n", " ")
+    assert [line.split() for line in shown.splitlines() if re.match(r"\d", line)] == [
+        ["0.1", "0.9500"], ["1", "0.9000", "chosen"], ["10", "0.5000"],
+    ]  # fmt: skip
+    assert "| 1 | 0.9000 | chosen |" in table(run, "--why", "--format", "markdown").output
+    assert "Coefficients: ours lam_adv=1 (tuned)." in table(run).output
+    untuned = write_run(tmp_path / "untuned", constant)
+    assert "no coefficient was tuned" in table(untuned, "--why").output
+
+
+def test_every_client_may_have_coefficients_of_its_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", constant, sections={"experiment_args": GRID | {"tuning": "client"}})
+    write_decision(run, "ours")
+    trail = json.loads((run / "tuning/ours/decision.json").read_text())["trail"]
+    other = [trail[0] | {"chosen": 0.1, "reason": "1 lowers it"}]
+    clients = {
+        "0000": {"chosen": {"lam_adv": 1.0}, "trail": trail},
+        "0001": {"chosen": {"lam_adv": 0.1}, "trail": other},
+    }
+    write_decision(run, "ours", scope="client", chosen=None, trail=None, clients=clients)
+    lines = [line.split() for line in table(run, "--why").output.splitlines()]
+    assert ["client", "0.1", "1", "10", "chosen", "because"] in lines
+    assert ["0001", "0.9500", "0.9000", "0.5000", "0.1", "1", "lowers", "it"] in lines
+    assert "ours lam_adv=0.1 or 1 (tuned)" in table(run).output
+
+
+def two_runs(folder: Path, **changes: Any) -> list[Path]:
+    """Two runs of other seeds that can be joined, but for ``changes`` of the second."""
+    second: dict[str, Any] = {"values": drawn, "fl_seeds": (1,)} | changes
+    return [
+        write_run(folder / "first", drawn, fl_seeds=(0,)),
+        write_run(folder / "second", second.pop("values"), **second),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"sections": {"train_args": {"comm_round": 5}}}, "train_args.comm_round: 3 there, 5 here"),
+        (
+            {"sections": {"personalization_args": {"ours": {"lam_adv": 10.0}}}},
+            "personalization_args.ours: {'lam_adv': 1.0} there, {'lam_adv': 10.0} here",
+        ),
+        ({"sections": {"experiment_args": GRID}}, "experiment_args.grids: 'absent' there"),
+        ({"data": "other"}, "the split files are not the same"),
+        ({"clients": 3}, "the clients, or their numbers of samples, are not the same"),
+        (
+            {"values": lambda *address: (0.5, 0.5), "fl_seeds": (0,)},
+            "ours with fl_seed 0 and p_seed 0: both have it, with different numbers",
+        ),
+    ],
+)
+def test_runs_that_do_not_belong_together(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    first, second = two_runs(tmp_path, **changes)
+    if "experiment_args" in changes.get("sections", {}):
+        write_decision(second, "ours")
+    result = table(first, second)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{first} (there) and {second} (here) cannot be joined:" in result.stderr
+    assert expected in result.stderr
+
+
+def test_what_does_not_matter_may_differ(tmp_path: Path) -> None:
+    sections = {
+        "device_args": {"using_gpu": True},
+        "tracking_args": {"enable_wandb": True},
+        "personalization_args": {"save_models": True, "jtt": {"multiplicity": 20}},  # no run has jtt
+    }
+    assert table(*two_runs(tmp_path, sections=sections)).exit_code == 0
+
+
+def _remove(name: str) -> Any:
+    return lambda run: (run / name).unlink()
+
+
+def _write(name: str, content: str) -> Any:
+    return lambda run: (run / name).write_text(content)
+
+
+def _cut(run: Path) -> None:
+    lines = (run / "results.csv").read_text().splitlines(keepends=True)
+    (run / "results.csv").write_text("".join(line for line in lines if ",ours,1," not in line))
+
+
+def _twice(run: Path) -> None:
+    text = (run / "results.csv").read_text()
+    (run / "results.csv").write_text(text + text.splitlines(keepends=True)[-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (_remove("config.yaml"), "is no run folder, it has no config.yaml"),
+        (_remove("results.csv"), "the run is unfinished, it has no results.csv; finish it with --resume"),
+        (_cut, "the run is unfinished, its configuration asks for ours with fl_seed 1 and p_seed 0"),
+        (_twice, "results.csv: has two rows for one method, seeds and client"),
+        (_write("results.csv", "a,b\n1,2\n"), "results.csv: broken table"),
+        (_write("config.yaml", "data_args: [\n"), "config.yaml: cannot be read"),
+        (_write("config.yaml", "5\n"), "config.yaml: is no configuration of a run"),
+        (_write("config.yaml", "data_args: {dataset: celeba_real}\n"), "has colored_mnist, but config.yaml"),
+        (_write("global/fl0/identity.json", "{}"), "identity.json: is broken"),
+        (_remove("tuning/ours/decision.json"), "decision.json: cannot be read (No such file"),
+        (_write("tuning/ours/decision.json", "{}"), "decision.json: cannot be read (method: Field required)"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_finished_run(tmp_path: Path, damage: Any, expected: str) -> None:
+    run = write_run(tmp_path / "run", constant, fl_seeds=(0, 1), sections={"experiment_args": GRID})
+    write_decision(run, "ours")
+    assert table(run).exit_code == 0
+    damage(run)
+    result = table(run)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"Error: {run}")
+    assert expected in result.stderr
+
+
+def test_other_wrong_input(tmp_path: Path) -> None:
+    missing = table(tmp_path / "nothing")
+    assert (missing.exit_code, missing.stdout) == (2, "")
+    assert "no such folder; give folders of finished runs" in missing.stderr
+    run = write_run(tmp_path / "run", constant)
+    result = table(run, "--why", "--format", "csv")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--why: has no CSV form" in result.stderr
+
+
+def test_a_table_needs_neither_torch_nor_fedml(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", constant)
+    code = (
+        "import sys\nfrom fedml_spurious.cli import main\n"
+        "main(['table', sys.argv[1]], standalone_mode=False)\n"
+        "print([name for name in ('torch', 'fedml', 'h5py') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code, run], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_is_said_of_the_selection_is_what_the_methods_do() -> None:
+    assert set(SELECTED_BY) == set(METHODS)
+    own_score = {name for name, method in METHODS.items() if method.score is not Personalizer.score}
+    assert {name for name, rule in SELECTED_BY.items() if rule == TRANSFERABILITY} == own_score
