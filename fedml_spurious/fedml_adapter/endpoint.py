@@ -34,6 +34,7 @@ class Kind(StrEnum):
     HELLO = "hello"  # worker: here I am, with my settings and versions
     OPEN = "open"  # server: open the split files
     READY = "ready"  # worker: they are open, with their fingerprint
+    GO = "go"  # server: all processes fit together, the run begins
     TRAIN = "train"  # server: train these clients in this round
     TRAINED = "trained"  # worker: the sum of their models
     TASK = "task"  # server: do a task

@@ -134,6 +134,8 @@ def _open(server: Server, settings: Settings, data: SplitFolder) -> Workers:
     for _ in server.ranks:
         ready = server.take(Kind.READY)
         require_same_splits(data.fingerprint, ready.content, ready.sender)
+    for rank in server.ranks:
+        server.post(rank, Kind.GO, {})
     return RemoteWorkers(server, settings, data, owners)
 
 

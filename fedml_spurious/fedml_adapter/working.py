@@ -25,7 +25,7 @@ from fedml_spurious.run_folder import scratch_folder
 from fedml_spurious.splits import SplitFolder
 
 if TYPE_CHECKING:
-    from fedml_spurious.fedml_adapter.endpoint import Endpoint, Received
+    from fedml_spurious.fedml_adapter.endpoint import Endpoint, Kind, Received
 
 logger = logging.getLogger(__name__)
 
@@ -78,28 +78,26 @@ def _work(
     from fedml_spurious.fedml_adapter.worker import Worker
 
     endpoint.post(0, Kind.HELLO, introduce(settings, threads))
-    order = _await_order(endpoint, settings)
+    order = _await(Kind.OPEN, endpoint, settings)
     situation.members[0] = {"pid": order["pid"], "host": order["host"]}
+    situation.phase = "opening the split files"
+    data = _open_splits(settings, order)
+    device = choose_device(_with_gpu(settings, rank))
+    ready = {"fingerprint": data.fingerprint, "folder": str(data.folder), "host": socket.gethostname()}
+    endpoint.post(0, Kind.READY, ready)
+    _await(Kind.GO, endpoint, settings)
     with _log_file(_log_path(output, rank), buffer, quiet=settings.comm_args.backend == "MPI"):
-        situation.phase = "opening the split files"
-        data = _open_splits(settings, order)
-        device = choose_device(_with_gpu(settings, rank))
+        logger.info("rank %d: %s, %d threads", rank.number, device, torch.get_num_threads())
         own = None if order["clients"] is None else frozenset(order["clients"])
         vault = None if own is None else output / "silos" / f"rank{rank.number}"
-        worker = Worker(endpoint, settings, data, device, situation, own_clients=own, vault=vault)
-        ready = {"fingerprint": data.fingerprint, "folder": str(data.folder), "host": socket.gethostname()}
-        endpoint.post(0, Kind.READY, ready)
-        logger.info("rank %d: %s, %d threads", rank.number, device, torch.get_num_threads())
-        worker.serve()
+        Worker(endpoint, settings, data, device, situation, own_clients=own, vault=vault).serve()
         endpoint.hush()
         endpoint.post(0, Kind.BYE)
         endpoint.flush(settings.comm_args.timeout)
 
 
-def _await_order(endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
-    """Wait for the server to say which split files to open."""
-    from fedml_spurious.fedml_adapter.endpoint import Kind
-
+def _await(kind: Kind, endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
+    """Wait for the server's next word, which is to be of this kind, for as long as it is alive."""
     message: Received | None = None
     while message is None:
         message = endpoint.receive(patience=settings.comm_args.start_timeout)
@@ -108,7 +106,7 @@ def _await_order(endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
                 f"rank 0, the server, was not reached within {settings.comm_args.start_timeout:g} s "
                 "(comm_args.start_timeout); start it too, and compare the addresses"
             )
-    if message.kind is not Kind.OPEN:
+    if message.kind is not kind:
         raise StoppedError(message.content)
     return message.content
 
@@ -141,7 +139,6 @@ def _report(endpoint: Endpoint, error: BaseException, log: Path) -> None:
 
     if isinstance(error, (StoppedError, SilentError)):
         return
-    logger.error("this process failed", exc_info=error)
     known = isinstance(error, (InputError, RunError))
     text = str(error) if known else f"{type(error).__name__}: {error}"
     content = {"text": text, "exit": 2 if isinstance(error, InputError) else 1, "log": str(log)}
@@ -165,6 +162,9 @@ def _log_file(path: Path, buffer: MemoryHandler, *, quiet: bool) -> Iterator[Non
     with _output_to(stream.fileno()) if quiet else nullcontext():
         try:
             yield
+        except BaseException:
+            logger.exception("this process ends")
+            raise
         finally:
             buffer.flush()
             buffer.setTarget(None)

@@ -1,0 +1,142 @@
+"""How tests start runs of several processes, wait for them with a limit, and look for what is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+LIMIT = 120.0
+COMMAND = [sys.executable, "-m", "fedml_spurious.cli", "run"]
+
+
+class Job:
+    """Processes of one run, started from one configuration.
+
+    Args:
+        config: the configuration.
+        folder: folder of the run; its name finds the processes.
+    """
+
+    def __init__(self, config: dict[str, Any], folder: Path) -> None:
+        self.folder = folder
+        self.path = folder.parent / f"{folder.name}.yaml"
+        self.path.write_text(yaml.safe_dump(config))
+        self.started: list[subprocess.Popen[str]] = []
+
+    def arguments(self, *options: str, config: Path | None = None) -> list[str]:
+        return [*COMMAND, "--cf", str(config or self.path), "--output", str(self.folder), *options]
+
+    def start(self, command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            list(command),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder.parent,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        )
+        self.started.append(process)
+        return process
+
+    def mpirun(self, processes: int, *options: str, **environment: str) -> subprocess.Popen[str]:
+        backend = ("--set", "comm_args.backend=MPI")
+        return self.start([*mpirun(processes), *self.arguments(*backend, *options)], **environment)
+
+    def grpc(self, silos: int, port: int, *options: str) -> list[subprocess.Popen[str]]:
+        common = (
+            "--set", "comm_args.backend=GRPC", "--set", "common_args.training_type=cross_silo",
+            "--set", f"comm_args.silos={silos}", "--set", f"comm_args.grpc_base_port={port}", *options,
+        )  # fmt: skip
+        roles = ["server"] + ["client"] * silos
+        return [
+            self.start(self.arguments(*common, "--rank", str(rank), "--role", role))
+            for rank, role in enumerate(roles)
+        ]
+
+    def ranks(self) -> dict[int, psutil.Process]:
+        """The running processes that mpirun started, by rank."""
+        found = {}
+        for process in self.processes():
+            try:
+                rank = process.environ().get("OMPI_COMM_WORLD_RANK")
+            except psutil.Error:
+                continue
+            if rank is not None:
+                found[int(rank)] = process
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs for this folder."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mine = str(self.folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+            except psutil.Error:
+                continue
+            if mine:
+                found.append(process)
+        return found
+
+    def wait_for(self, event: str) -> None:
+        """Until the run has noted an event."""
+        deadline = time.monotonic() + LIMIT
+        path = self.folder / "progress.jsonl"
+        while not (path.exists() and f'"event": "{event}"' in path.read_text()):
+            ended = [process for process in self.started if process.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(f"no {event}: {[process.communicate() for process in ended]}")
+            time.sleep(0.02)
+
+    def end(self, process: subprocess.Popen[str], limit: float = LIMIT) -> tuple[int, str]:
+        """Exit status and everything that was printed; all is killed after the limit."""
+        try:
+            output, errors = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            self.clean_up()
+            output, errors = process.communicate()
+            raise AssertionError(f"still running after {limit} s:\n{output}{errors}") from None
+        return process.returncode, output + errors
+
+    def require_none_left(self, seconds: float = 5.0) -> None:
+        """No process of this run may remain."""
+        deadline = time.monotonic() + seconds
+        while left := self.processes():
+            if time.monotonic() > deadline:
+                names = [" ".join(process.cmdline()) for process in left]
+                self.clean_up()
+                raise AssertionError(f"left over: {names}")
+            time.sleep(0.05)
+
+    def clean_up(self) -> None:
+        for process in self.processes():
+            process.kill()
+
+
+def mpirun(processes: int) -> list[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    program = shutil.which("mpirun", path=path)
+    assert program, "mpirun is missing: install the extra mpi"
+    return [program, "--allow-run-as-root", "--oversubscribe", "-np", str(processes)]
+
+
+def free_ports(count: int) -> int:
+    """The first of so many free ports in a row."""
+    for first in range(20_000, 60_000, 97):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no free ports")
