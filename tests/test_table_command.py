@@ -181,14 +181,14 @@ def test_every_client_may_have_coefficients_of_its_own(tmp_path: Path) -> None:
     trail = json.loads((run / "tuning/ours/decision.json").read_text())["trail"]
     other = [trail[0] | {"chosen": 0.1, "reason": "1 lowers it"}]
     clients = {
-        "0000": {"chosen": {"lam_adv": 1.0}, "trail": trail},
+        "0000": {"chosen": {"lam_adv": 10.0}, "trail": [trail[0] | {"chosen": 10.0}]},
         "0001": {"chosen": {"lam_adv": 0.1}, "trail": other},
     }
     write_decision(run, "ours", scope="client", chosen=None, trail=None, clients=clients)
     lines = [line.split() for line in table(run, "--why").output.splitlines()]
     assert ["client", "0.1", "1", "10", "chosen", "because"] in lines
     assert ["0001", "0.9500", "0.9000", "0.5000", "0.1", "1", "lowers", "it"] in lines
-    assert "ours lam_adv=0.1 or 1 (tuned)" in table(run).output
+    assert "ours lam_adv=0.1 or 10 (tuned)" in table(run).output
 
 
 def two_runs(folder: Path, **changes: Any) -> list[Path]:
