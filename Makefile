@@ -8,13 +8,17 @@ DESCRIPTION := setup.py pyproject.toml fedml_spurious.pth
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart install test check dist clean
+.PHONY: help quickstart mpi install test check dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: .venv/.installed ## install and run the quickstart; a second call continues or shows it again
 	$(BIN)/fedml-spurious run --cf fedml_configs/quickstart.yaml --output runs/quickstart --resume
+
+mpi: .venv/.installed-mpi ## the quickstart on 3 processes, a server and two workers, to the same numbers
+	$(BIN)/mpirun --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root) -np 3 \
+		$(BIN)/fedml-spurious run --cf quickstart --set comm_args.backend=MPI --output runs/mpi --resume
 
 install: .venv/.installed ## create .venv and install the package with all it needs
 
@@ -48,5 +52,6 @@ $(BIN)/python:
 	$(PIP_INSTALL) --editable '.[$(EXTRAS_$*)]'
 	touch $@ .venv/.installed
 
-EXTRAS_test := test,mpi
+EXTRAS_test := test,mpi,grpc
+EXTRAS_mpi := mpi
 EXTRAS_dev := dev

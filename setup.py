@@ -26,8 +26,9 @@ FEDML = [
 
 EXTRAS = {
     "mpi": ["mpi4py", "openmpi"],
+    "grpc": ["grpcio"],
     "tracking": ["wandb==0.13.2"],
-    "test": ["hypothesis", "pytest", "pytest-timeout", "uv"],
+    "test": ["hypothesis", "psutil", "pytest", "pytest-timeout", "uv"],
     "dev": ["build", "mypy", "ruff", "types-PyYAML"],
 }
 

@@ -163,10 +163,16 @@ def write_config(folder: RunFolder, settings: Settings) -> None:
             "platform": platform.platform(),
             "processors": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if settings.device_args.using_gpu else None,
+            "gpu": _gpu_name(settings),
             "packages": versions,
         },
     )
+
+
+def _gpu_name(settings: Settings) -> str | None:
+    # A server of several processes needs no GPU.
+    wanted = settings.device_args.using_gpu and torch.cuda.is_available()
+    return torch.cuda.get_device_name() if wanted else None
 
 
 def _require_same(folder: RunFolder, settings: Settings) -> None:
