@@ -70,9 +70,17 @@ def run_experiment(
             f"{error.filename or output}: {error.strerror or error}. What was finished is kept; free space "
             "or permissions on that disk, then continue with --resume"
         ) from error
-    # In a file or a pipe no terminal sets the width, and wrapped cells are hard to read.
-    show_table(Console(width=None if sys.stdout.isatty() else 110), summaries, run_notes(output))
+    show_table(_printer(), summaries, run_notes(output))
     console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
+
+
+def _printer() -> Console:
+    """Where the table goes."""
+    # mpirun puts a terminal of no size in front of what may be a file.
+    if sys.stdout.isatty() and os.get_terminal_size(sys.stdout.fileno()).columns:
+        return Console()
+    # In a file or a pipe no terminal sets the width, and wrapped cells are hard to read.
+    return Console(width=110, force_terminal=False)
 
 
 @contextmanager
