@@ -1,4 +1,9 @@
-"""How sure a difference of two methods' disparities is: a bootstrap paired over clients and seeds."""
+"""How sure a difference of two methods' disparities is: a bootstrap paired over clients and seeds.
+
+Percentile intervals of few units are too narrow. In simulations with 3 x 3 seeds the 95 % interval covered
+the truth in about 94 % of the cases where most of the variation was among 50 clients, in about 91 % where
+clients and seeds had equal shares, and in about 75 % where it was among 3 federated seeds or 3 clients.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,8 @@ Disparities = Mapping[tuple[int, int | None], Mapping[str, float]]
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+FEW_CLIENTS = 10
+"""Below this many clients a table says that its intervals are too narrow."""
 _SEED = 0
 _FL_SEEDS, _P_SEEDS, _CLIENTS = range(3)
 

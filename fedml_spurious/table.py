@@ -12,7 +12,7 @@ from fedml_spurious.averages import Spread
 from fedml_spurious.formats import Document, Grid, print_document, to_latex, to_markdown
 from fedml_spurious.method_names import BASELINE, GLOBAL, HEADLINE
 from fedml_spurious.results import QUANTITIES, MethodSummary
-from fedml_spurious.significance import LEVEL, RESAMPLES, Difference
+from fedml_spurious.significance import FEW_CLIENTS, LEVEL, RESAMPLES, Difference
 from fedml_spurious.storage import write_csv, write_text
 
 POOLS = {"mean": "client mean", "weighted": "sample-weighted mean"}
@@ -105,10 +105,14 @@ def difference_note(summaries: Sequence[MethodSummary]) -> str:
     clients = sorted({difference.clients for difference in found})
     pairs = sorted({difference.pairs for difference in found})
     heading = AGAINST_OURS.replace("\n", " ")
-    return (
+    caveats = ["With so few clients the intervals are too narrow."] if clients[0] < FEW_CLIENTS else []
+    caveats += ["One pair of seeds tells nothing about other seeds."] if pairs[0] == 1 else []
+    what = (
         f"{heading}: client mean over {_either(clients)} clients with bias-conflicting samples and "
-        f"{_either(pairs)} pairs of seeds; {RESAMPLES:,} bootstrap resamples, paired over clients and seeds."
+        f"{_either(pairs)} pair{'' if pairs == [1] else 's'} of seeds; {RESAMPLES:,} bootstrap resamples, "
+        "paired over clients and seeds."
     )
+    return " ".join([what, *caveats])
 
 
 def _either(counts: Sequence[int]) -> str:

@@ -89,6 +89,24 @@ def test_the_interval_covers_a_known_difference_as_often_as_it_says() -> None:
     assert np.mean(widths) == pytest.approx(2 * 1.96 * 0.05 / math.sqrt(50), rel=0.05)
 
 
+def coverage(clients: int, over_clients: float, over_seeds: float) -> float:
+    """How often the interval of 3 x 3 seeds covers a true difference of 0.05."""
+    rng, fl_seeds, covered = np.random.default_rng(0), np.repeat(np.arange(3), 3), 0
+    for _ in range(300):
+        table = 0.05 + rng.normal(0, over_clients, (1, clients)) + rng.normal(0, 0.02, (9, clients))
+        table += np.repeat(rng.normal(0, over_seeds, 3), 3)[:, None] + rng.normal(0, 0.01, (9, 1))
+        low, high = np.quantile(resampled_means(table, fl_seeds), [0.025, 0.975])
+        covered += bool(low <= 0.05 <= high)
+    return covered / 300
+
+
+def test_many_clients_give_the_level_and_three_of_anything_do_not() -> None:
+    assert coverage(50, over_clients=0.1, over_seeds=0.01) == pytest.approx(0.94, abs=0.05)
+    # A known limit of the percentile interval: were it gone, its description would be wrong.
+    assert coverage(50, over_clients=0.02, over_seeds=0.05) == pytest.approx(0.75, abs=0.08)
+    assert coverage(3, over_clients=0.1, over_seeds=0.01) == pytest.approx(0.75, abs=0.08)
+
+
 def test_what_only_one_side_has_is_left_out_and_counted() -> None:
     """``global`` has no personalization seed: it stands beside each of its federated seed."""
     shared = {(0, None): {"a": 0.1, "b": 0.2, "c": 0.9}, (1, None): {"a": 0.3, "b": 0.0, "c": 0.9}}

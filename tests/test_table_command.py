@@ -87,6 +87,9 @@ def test_the_weighted_average_counts_samples(tmp_path: Path) -> None:
     assert {row["acc_b"] for row in rows_of(run)} == {"0.75"}
     weighted = rows_of(run, "--average", "weighted")
     assert [float(row["acc_b"]) for row in weighted] == pytest.approx([(10 * 1.0 + 20 * 0.5) / 30] * 3)
+    few = " ".join(table(run).output.split())
+    assert "client mean over 2 clients with bias-conflicting samples and 1 pair of seeds; 10,000" in few
+    assert "With so few clients the intervals are too narrow. One pair of seeds tells nothing" in few
     assert "sample-weighted mean" in table(run, "--average", "weighted").output
 
 
