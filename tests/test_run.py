@@ -29,7 +29,7 @@ def test_a_run_ends_with_the_folder_of_the_contract(finished: Finished) -> None:
     assert result.exit_code == 0, result.output
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     expected = {"config.yaml", "environment.json", "run.log", "progress.jsonl", "results.csv"}
-    expected |= {"table.csv", "table.md", "global/fl0/model.pt", "global/fl0/rounds.csv"}
+    expected |= {"table.csv", "table.md", "table.tex", "global/fl0/model.pt", "global/fl0/rounds.csv"}
     expected |= {"global/fl1/checkpoint.pt", "personal/global/fl0/clients.csv"}
     expected |= {"personal/ft/fl0_p0/clients.csv", "personal/ours/fl1_p0/trajectory.csv"}
     expected |= {"personal/ours/fl0_p0/models/0003.pt"}
