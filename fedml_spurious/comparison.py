@@ -14,7 +14,7 @@ from fedml_spurious.dataset_averages import Accuracies, DatasetAverage, average_
 from fedml_spurious.finished_runs import DatasetRuns, join_runs, load_run
 from fedml_spurious.formats import Document, Grid
 from fedml_spurious.method_names import GLOBAL, SELECTED_BY
-from fedml_spurious.paper_values import TABLE_1, TITLES, PaperCell
+from fedml_spurious.paper_values import PAPER_ROUNDS, TABLE_1, TITLES, PaperCell
 from fedml_spurious.results import QUANTITIES, MethodSummary, summarize
 from fedml_spurious.table import (
     AGAINST_OURS,
@@ -168,6 +168,7 @@ def _notes(table: DatasetTable) -> list[str]:
     lines = [
         f"Federated seeds {_list(fl_seeds)}; personalization seeds {_list(p_seeds) or 'none'}; from "
         f"{_list([run.path for run in table.runs.runs])}.",
+        setting_note(table.runs),
         difference_note(table.summaries),
         selection_note(table.runs),
         coefficient_note(table.runs),
@@ -177,6 +178,16 @@ def _notes(table: DatasetTable) -> list[str]:
 
 def _list(items: Sequence[Any]) -> str:
     return ", ".join(map(str, items))
+
+
+def setting_note(runs: DatasetRuns) -> str:
+    """In what the setting may be another than the paper's, so that nobody compares without seeing it."""
+    config = runs.runs[0].config
+    rounds = config.get("train_args", {}).get("comm_round")
+    parts = [f"{rounds} federated rounds" + (f" (the paper: {PAPER_ROUNDS})" if other else "")]
+    options = config.get("data_args", {}).get("partition")
+    parts += [f"split files made with {_list([f'{k}={v}' for k, v in options.items()])}"] if options else []
+    return f"Setting: {'; '.join(parts)}."
 
 
 def selection_note(runs: DatasetRuns) -> str:

@@ -21,6 +21,9 @@ class PaperCell(Accuracies):
     spread_bc: float
 
 
+PAPER_ROUNDS = 500
+"""Federated rounds (appendix C.2)."""
+
 TITLES = {
     "colored_mnist": "MNIST",
     "celeba_synthetic": "CelebA-S",

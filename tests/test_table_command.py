@@ -77,6 +77,7 @@ def test_the_numbers_stand_beside_the_papers(tmp_path: Path) -> None:
     assert re.search(r"^ours +1 +\+6\.00 +-1\.50 .* \+12\.50 +\+1\.90 +\+6\.50 +\+1\.30 *$", shown, re.M)
     assert "Coefficients: ours lam_adv=1." in shown
     assert "Federated seeds 0, 1; personalization seeds 0; from" in shown
+    assert "Setting: 3 federated rounds (the paper: 500)." in shown
 
 
 def test_the_weighted_average_counts_samples(tmp_path: Path) -> None:
@@ -131,6 +132,15 @@ def test_everything_fits_on_110_columns_and_nothing_is_cut(four: list[Path]) -> 
     headings = [line.split(" (")[0] for line in result.output.splitlines() if "pairs of seeds" in line]
     assert [name for name in headings if name in TITLES.values()] == list(TITLES.values())
     assert sum(line.startswith("grad_align") for line in result.output.splitlines()) == 1 + 2 * 4 + 1
+
+
+def test_another_setting_than_the_papers_is_said(tmp_path: Path) -> None:
+    sections = {
+        "train_args": {"comm_round": 500},
+        "data_args": {"data_cache_dir": None, "partition": {"source": "digits", "clients": 4}},
+    }
+    shown = table(write_run(tmp_path / "run", constant, sections=sections)).output
+    assert "Setting: 500 federated rounds; split files made with source=digits, clients=4." in shown
 
 
 def test_a_data_set_of_ones_own_has_no_paper_columns(four: list[Path]) -> None:
