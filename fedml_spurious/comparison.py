@@ -184,6 +184,7 @@ def setting_note(runs: DatasetRuns) -> str:
     """In what the setting may be another than the paper's, so that nobody compares without seeing it."""
     config = runs.runs[0].config
     rounds = config.get("train_args", {}).get("comm_round")
+    other = runs.dataset in TITLES and rounds != PAPER_ROUNDS
     parts = [f"{rounds} federated rounds" + (f" (the paper: {PAPER_ROUNDS})" if other else "")]
     options = config.get("data_args", {}).get("partition")
     parts += [f"split files made with {_list([f'{k}={v}' for k, v in options.items()])}"] if options else []
