@@ -32,7 +32,7 @@ _FREE = (
     ("personalization_args", "trajectory_interval"),
 )
 _SHOWN = 8
-_TUNING = ("tuning", "tuning_tolerance")
+_TUNING = ("tuning", "tuning_tolerance", "tuning_reference")
 _Part = tuple[str, int, int | None]
 
 

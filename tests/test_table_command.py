@@ -240,6 +240,23 @@ def test_runs_that_do_not_belong_together(tmp_path: Path, changes: dict[str, Any
     assert expected in result.stderr
 
 
+@pytest.mark.parametrize(
+    "other", [{"tuning": "client"}, {"tuning_tolerance": 0.01}, {"tuning_reference": "global"}]
+)
+def test_coefficients_tuned_by_another_rule(tmp_path: Path, other: dict[str, Any]) -> None:
+    tuned = {"tuning": "shared", "tuning_tolerance": 0.0, "tuning_reference": "smallest"} | GRID
+    runs = [
+        write_run(tmp_path / name, drawn, fl_seeds=(seed,), sections={"experiment_args": tuned | change})
+        for seed, (name, change) in enumerate({"first": {}, "same": {}, "other": other}.items())
+    ]
+    for run in runs:
+        write_decision(run, "ours")
+    assert table(*runs[:2]).exit_code == 0
+    result = table(*runs)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"experiment_args.{next(iter(other))}: " in result.stderr
+
+
 def test_what_does_not_matter_may_differ(tmp_path: Path) -> None:
     sections = {
         "device_args": {"using_gpu": True},
