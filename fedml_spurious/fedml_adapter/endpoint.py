@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -229,6 +230,11 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
     def heard(self, rank: int) -> bool:
         """Whether a rank has ever been heard of."""
         return rank in self._heard
+
+    def log_traffic(self) -> None:
+        """Write to the log how much was sent."""
+        counts = {name: dict(found) for name, found in self.traffic.items()}
+        logger.info("sent by rank %d: %s", self.rank, json.dumps(counts))
 
     def flush(self, seconds: float) -> None:
         """Wait until everything is sent, at most so long."""

@@ -102,6 +102,7 @@ def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, ag
             text = "; ".join(lost) if lost else who
             message = f"Error: {text}. What was finished is kept; continue with:\n  {again}\n"
             os.write(terminal, message.encode())
+            time.sleep(0.2)  # mpirun needs a moment to pass it on
         raise _Terminated
 
     signal.signal(signal.SIGTERM, handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -112,7 +111,8 @@ def _gather(server: Server, settings: Settings, situation: Situation, mine: dict
         server.post(message.sender, Kind.ALIVE, {})  # from here on the worker hears that rank 0 is alive
         require_equal(mine, message.content, message.sender)
         situation.members[message.sender] = message.content
-    logger.info("all %d workers are there: %s", len(server.ranks), situation.members)
+    for rank, said in sorted(situation.members.items()):
+        logger.info("rank %d: process %d on %s", rank, said["pid"], said["host"])
 
 
 def _open(server: Server, settings: Settings, data: SplitFolder) -> Workers:
@@ -143,8 +143,7 @@ def _dismiss(server: Server) -> None:
     """Tell all workers that the run is done, and end the communication when all have heard it."""
     from fedml_spurious.fedml_adapter.endpoint import Kind
 
-    traffic = {name: dict(counts) for name, counts in server.endpoint.traffic.items()}
-    logger.info("sent by rank 0: %s", json.dumps(traffic))
+    server.endpoint.log_traffic()
     server.endpoint.hush()
     for rank in server.ranks:
         server.post(rank, Kind.FINISH, {})

@@ -75,17 +75,25 @@ def from_plain(value: Any) -> Any:
 
 
 def sum_to_plain(partial: WeightedSum) -> dict[str, Any]:
-    """A partial sum of client models."""
+    """A partial sum of client models; of the tails, which are nearly all zero, what is not."""
     types = {name: str(kind).removeprefix("torch.") for name, kind in partial.types.items()}
-    head, tail = to_plain(partial.head), to_plain(partial.tail)
-    return {"count": partial.count, "head": head, "tail": tail, "types": types}
+    tail = {name: _sparse(value.view(-1)) for name, value in partial.tail.items()}
+    return {"count": partial.count, "head": to_plain(partial.head), "tail": tail, "types": types}
+
+
+def _sparse(values: Tensor) -> dict[str, Any]:
+    places = values.nonzero().view(-1)
+    return {"places": to_plain(places), "values": to_plain(values[places])}
 
 
 def sum_from_plain(content: Mapping[str, Any]) -> WeightedSum:
     """The partial sum that :func:`sum_to_plain` took apart."""
     partial = WeightedSum()
     partial.count = content["count"]
-    partial.head, partial.tail = from_plain(content["head"]), from_plain(content["tail"])
+    partial.head = from_plain(content["head"])
+    for name, sparse in from_plain(content["tail"]).items():
+        partial.tail[name] = torch.zeros_like(partial.head[name])
+        partial.tail[name].view(-1)[sparse["places"]] = sparse["values"]
     partial.types = {name: getattr(torch, kind) for name, kind in content["types"].items()}
     return partial
 

@@ -91,6 +91,7 @@ def _work(
         own = None if order["clients"] is None else frozenset(order["clients"])
         vault = None if own is None else output / "silos" / f"rank{rank.number}"
         Worker(endpoint, settings, data, device, situation, own_clients=own, vault=vault).serve()
+        endpoint.log_traffic()
         endpoint.hush()
         endpoint.post(0, Kind.BYE)
         endpoint.flush(settings.comm_args.timeout)
