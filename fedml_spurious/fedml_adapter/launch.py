@@ -31,7 +31,7 @@ TERMINATED = 128 + signal.SIGTERM
 _COURTESY = 15.0
 
 
-class _Terminated(BaseException):
+class Terminated(BaseException):
     """SIGTERM came; what it means was said."""
 
 
@@ -63,6 +63,8 @@ def run_rank(
         status, text = _explain(error, rank, again)
         if text and (rank.number == 0 or settings.comm_args.backend == "GRPC"):
             click.echo(text, err=True)
+        if rank.number and settings.comm_args.backend == "MPI" and situation.server_knows:
+            time.sleep(_COURTESY)  # rank 0 has the message and the exit status, and ends this process
         _end(status)
 
 
@@ -75,7 +77,7 @@ def _for_all_ranks(settings: Settings, rank: Rank, again: str) -> str:
 def _explain(error: BaseException, rank: Rank, again: str) -> tuple[int, str]:
     """Exit status and message of an error."""
     who = f"rank {rank.number}: " if rank.number else ""
-    if isinstance(error, _Terminated):
+    if isinstance(error, Terminated):
         return TERMINATED, ""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, f"Interrupted. What is finished is kept; continue with:\n  {again}"
@@ -103,7 +105,7 @@ def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, ag
             message = f"Error: {text}. What was finished is kept; continue with:\n  {again}\n"
             os.write(terminal, message.encode())
             time.sleep(0.2)  # mpirun needs a moment to pass it on
-        raise _Terminated
+        raise Terminated("by SIGTERM")
 
     signal.signal(signal.SIGTERM, handle)
     if of_mpi and rank.number:

@@ -45,11 +45,13 @@ class Situation:
         phase: what the run is at.
         members: what every rank said of itself.
         server: the connection to the workers, on rank 0, when there is one.
+        server_knows: whether rank 0 was told, or told us, why the run ends.
     """
 
     phase: str = "start"
     members: dict[int, dict[str, Any]] = field(default_factory=dict)
     server: Server | None = None
+    server_knows: bool = False
 
     def dead(self) -> list[int]:
         """Ranks on this host whose process is gone."""

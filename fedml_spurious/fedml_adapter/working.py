@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ def work(settings: Settings, output: Path, rank: Rank, situation: Situation, thr
             try:
                 _work(settings, output, rank, situation, threads, endpoint, buffer)
             except BaseException as error:
-                _report(endpoint, error, _log_path(output, rank))
+                situation.server_knows = _report(endpoint, error, _log_path(output, rank))
                 raise
             endpoint.finish()
 
@@ -134,20 +134,21 @@ def _with_gpu(settings: Settings, rank: Rank) -> Settings:
     return settings.model_copy(update={"device_args": chosen.model_copy(update={"gpu_id": gpu})})
 
 
-def _report(endpoint: Endpoint, error: BaseException, log: Path) -> None:
-    """Tell rank 0 what went wrong here, unless it is rank 0 that ended the run or is gone."""
+def _report(endpoint: Endpoint, error: BaseException, log: Path) -> bool:
+    """Tell rank 0 what went wrong here, unless it ended the run itself; whether it knows."""
     from fedml_spurious.fedml_adapter.endpoint import Kind, SilentError
 
     if isinstance(error, (StoppedError, SilentError)):
-        return
+        return isinstance(error, StoppedError)
     known = isinstance(error, (InputError, RunError))
-    text = str(error) if known else f"{type(error).__name__}: {error}"
+    text = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
     content = {"text": text, "exit": 2 if isinstance(error, InputError) else 1, "log": str(log)}
     endpoint.post(0, Kind.FAILED, content)
     endpoint.flush(5.0)
-    # Rank 0 speaks for all; it ends this process, or sends word that it has heard.
-    with suppress(SilentError):
-        endpoint.receive(patience=5.0)
+    try:
+        return endpoint.receive(patience=5.0) is not None
+    except SilentError:
+        return False
 
 
 @contextmanager
