@@ -394,13 +394,20 @@ class Settings(Section):
         types = [find_method(entry) for entry in self.experiment_args.methods if entry != GLOBAL]
         return {found.name: found for found in types}[name]
 
-    def method(self, name: str, options: Mapping[str, float] | None = None) -> Personalizer[Any] | None:
+    def options(self, name: str) -> dict[str, Any]:
+        """Options of a method of this run that are one value; none for the global model."""
+        if name == GLOBAL:
+            return {}
+        own = getattr(self.personalization_args, name).model_dump()
+        return {key: value for key, value in own.items() if is_one_value(value)}
+
+    def method(self, name: str, options: Mapping[str, Any] | None = None) -> Personalizer[Any] | None:
         """A method of this run with its options, some of them replaced; None is the global model."""
         if name == GLOBAL:
             return None
         found = self.method_type(name)
-        own = getattr(self.personalization_args, name)
-        return found(found.settings_type(**{**own.model_dump(), **(options or {})}))
+        own = getattr(self.personalization_args, name).model_dump()
+        return found(found.settings_type(**{**own, **(options or {})}))
 
     def methods(self) -> dict[str, Personalizer[Any] | None]:
         """The methods by name, in the order of the table, with their options; None is the global model."""
@@ -418,6 +425,11 @@ class Settings(Section):
             own.learning_rate or train.learning_rate,
             train.weight_decay,
         )
+
+
+def is_one_value(value: Any) -> bool:
+    """Whether an option is a number, a text or a truth value, and no list or section."""
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _check_grid(name: str, own: Any, option: str, values: Sequence[float]) -> None:

@@ -43,7 +43,7 @@ def personalize(
     store = ResultStore(folder)
     tuner = Tuner(settings, store, clients)
     doer = _Doer(folder, workers, store, settings, models, clients)
-    untuned = [work for work in _plan(settings, clients) if work.method not in tuner.grids]
+    untuned = [_tuned(work, tuner) for work in _plan(settings, clients) if work.method not in tuner.grids]
     total = _total(settings, clients, tuner)
     with stage(console, "Personal models", total=total, done=0) as bar:
         # The first trials go together with all that needs no decision, so that a client is prepared once.
@@ -76,7 +76,7 @@ def describe_plan(settings: Settings, clients: Sequence[str]) -> str:
 
 
 def _plan(settings: Settings, clients: Sequence[str]) -> list[Work]:
-    """All final work of a run, in the order of ``results.csv``, without tuned options."""
+    """All final work of a run, in the order of ``results.csv``, without options."""
     seeds = settings.experiment_args.personalization_seeds
     return [
         Work(method, fl_seed, p_seed, client)
@@ -140,5 +140,5 @@ class _Doer:
             self._shown.add(work)
             details = {**vars(work), "options": dict(work.options), "seconds": outcome.result.seconds}
             self.folder.note("client", **details)
-            options = " ".join(f"{name}={value:g}" for name, value in work.options)
+            options = " ".join(f"{name}={value}" for name, value in work.options)
             bar.advance(f"fl{fl_seed} client {work.client} {work.method} {options}")

@@ -41,14 +41,14 @@ class Work:
         fl_seed: seed of the global model.
         p_seed: seed of the personalization; None for the global model as it is.
         client: id of the client.
-        options: options of the method that replace those of the settings, by name; see ``experiment_args``.
+        options: options of the method, by name: all that are one value, in the order of their names.
     """
 
     method: str
     fl_seed: int
     p_seed: int | None
     client: str
-    options: tuple[tuple[str, float], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

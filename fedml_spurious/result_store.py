@@ -22,7 +22,7 @@ _Part = dict[str, ClientResult]
 
 
 class ResultStore:
-    """Finished rows: one ``clients.csv`` per method, pair of seeds and options that a grid gave.
+    """Finished rows: one ``clients.csv`` per method, its options and pair of seeds.
 
     Args:
         folder: the run folder.
@@ -35,7 +35,7 @@ class ResultStore:
     def path(self, work: Work) -> Path:
         """Where the work's method, seeds and options are kept."""
         if work.options:
-            return self.folder.tuning_part(work.method, work.options, work.fl_seed, work.p_seed)
+            return self.folder.options_part(work.method, work.options, work.fl_seed, work.p_seed)
         return self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
 
     def _part(self, path: Path) -> _Part:
@@ -65,10 +65,10 @@ class ResultStore:
         write_results(path / "clients.csv", [rows[client] for client in sorted(rows)])
 
     def collect(self, plan: Sequence[Work]) -> None:
-        """Put the chosen results of methods with a grid where those of other methods are.
+        """Put the results of methods with options where those of other methods are.
 
         Args:
-            plan: the final work of the run; of methods with a grid, with the chosen options.
+            plan: the final work of the run, with the options that hold in it.
         """
         chosen: dict[Path, list[Work]] = {}
         for work in plan:

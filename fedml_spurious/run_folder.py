@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -20,7 +22,7 @@ import torch
 import yaml
 
 from fedml_spurious import __version__
-from fedml_spurious.config import Settings
+from fedml_spurious.config import Settings, is_one_value
 from fedml_spurious.errors import InputError, RunError
 from fedml_spurious.storage import PARTIAL_SUFFIX, require_writable_folder, write_json, write_text
 
@@ -37,6 +39,7 @@ _FREE = (
     ("personalization_args", "save_models"),
 )
 _GROWING = ("methods", "fl_seeds", "personalization_seeds")
+_PLAIN_LABEL = re.compile(r"[\w.,=+-]{1,200}")
 _PACKAGES = ("fedml", "torch", "torchvision", "numpy", "h5py", "pydantic")
 
 
@@ -81,12 +84,14 @@ class RunFolder:
         suffix = "" if p_seed is None else f"_p{p_seed}"
         return self.path / "personal" / method / f"fl{fl_seed}{suffix}"
 
-    def tuning_part(
-        self, method: str, options: Sequence[tuple[str, float]], fl_seed: int, p_seed: int | None
+    def options_part(
+        self, method: str, options: Sequence[tuple[str, Any]], fl_seed: int, p_seed: int | None
     ) -> Path:
-        """Folder of one method with options that a grid gave and one pair of seeds."""
+        """Folder of one method with these options and one pair of seeds."""
         label = ",".join(f"{name}={value!r}" for name, value in sorted(options))
-        return self.path / "tuning" / method / label / f"fl{fl_seed}_p{p_seed}"
+        if not _PLAIN_LABEL.fullmatch(label):  # of a method of the user's own; any text may be in there
+            label = hashlib.sha256(label.encode()).hexdigest()[:32]
+        return self.path / "personal" / method / label / f"fl{fl_seed}_p{p_seed}"
 
     def decision(self, method: str) -> Path:
         """Which coefficients a method got, and why."""
@@ -185,7 +190,7 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
     changed = [
         f"{'.'.join(key)}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not _is_free(key, old)
+        if old.get(key) != new.get(key) and not _is_free(key, new.get(key, old.get(key)))
     ]
     for key in _GROWING:
         gone = set(before.get("experiment_args", {}).get(key, [])) - set(_experiment_values(settings, key))
@@ -202,10 +207,10 @@ def _experiment_values(settings: Settings, key: str) -> tuple[Any, ...]:
     return settings.fl_seeds if key == "fl_seeds" else getattr(settings.experiment_args, key)
 
 
-def _is_free(key: tuple[str, ...], old: Mapping[tuple[str, ...], Any]) -> bool:
-    # A method that joins later brings options of its own along.
-    new_method = key[0] == "personalization_args" and len(key) > 2 and key[:2] not in {k[:2] for k in old}
-    return new_method or any(key[: len(free)] == free for free in _FREE)
+def _is_free(key: tuple[str, ...], value: Any) -> bool:
+    # Results are kept by the options of their method, so these may change: other options, other results.
+    of_a_method = key[0] == "personalization_args" and len(key) > 2 and is_one_value(value)
+    return of_a_method or any(key[: len(free)] == free for free in _FREE)
 
 
 def flatten(content: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

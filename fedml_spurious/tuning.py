@@ -174,13 +174,13 @@ class Tuner:
                 if len(choices) < len(self.grids[name]):
                     choices.append(self._choose(name, group, choices))
 
-    def options(self, method: str, client: str) -> tuple[tuple[str, float], ...]:
-        """The chosen options of a method for a client; none for a method without a grid."""
-        if method not in self.grids:
-            return ()
-        index = next(place for place, group in enumerate(self.groups) if client in group)
-        chosen = {choice.coefficient: choice.chosen for choice in self._choices[method][index]}
-        return tuple(chosen.items())
+    def options(self, method: str, client: str) -> tuple[tuple[str, Any], ...]:
+        """All options of a method for a client: those that were chosen so far, the others as they are set."""
+        chosen: dict[str, float] = {}
+        if method in self.grids:
+            index = next(place for place, group in enumerate(self.groups) if client in group)
+            chosen = {choice.coefficient: choice.chosen for choice in self._choices[method][index]}
+        return tuple(sorted((self.settings.options(method) | chosen).items()))
 
     def write(self) -> None:
         """Write ``tuning/<method>/decision.json`` for every method with a grid."""
@@ -197,7 +197,8 @@ class Tuner:
         return [options | {coefficient: value} for value in grid[coefficient]]
 
     def _work(self, name: str, client: str, options: Mapping[str, float]) -> Work:
-        return Work(name, *self.seeds, client, tuple(options.items()))
+        every = self.settings.options(name) | dict(options)
+        return Work(name, *self.seeds, client, tuple(sorted(every.items())))
 
     def _choose(self, name: str, group: Sequence[str], choices: Sequence[Choice]) -> Choice:
         candidates = self._candidates(name, choices)

@@ -114,7 +114,7 @@ def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
     decision = json.loads((folder / "tuning/ours/decision.json").read_text())
     assert decision["seeds"] == {"fl_seed": 0, "p_seed": 0}
     first, second = decision["trail"]
-    parts = folder / "tuning/ours"
+    parts = folder / "personal/ours"
     assert first["fixed"] == {"lam_l2": 0.01}
     assert second["fixed"] == {"lam_adv": first["chosen"]}
     for value, trial in zip((0.1, 100.0), first["values"], strict=True):
@@ -161,6 +161,31 @@ def test_a_grid_that_grows_costs_only_what_is_new(tuned: dict[str, Any], tmp_pat
     assert len(events(folder)) == before + 12
 
 
+def test_fixed_options_may_change_and_what_was_made_is_kept(tuned: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    experiment = {"methods": ["ditto"], "fl_seeds": [0], "personalization_seeds": [0]}
+
+    def results_with(lam: float, **more: Any) -> list[dict[str, str]]:
+        config = tuned | {
+            "experiment_args": experiment | more,
+            "personalization_args": tuned["personalization_args"] | {"ditto": {"lam": lam}},
+        }
+        result = invoke(config, folder, "--resume")
+        assert result.exit_code == 0, result.output
+        assert rows(folder / "results.csv") == rows(folder / "personal/ditto/fl0_p0/clients.csv")
+        return rows(folder / "results.csv")
+
+    weak, strong = results_with(0.0), results_with(1000.0)
+    assert len(events(folder)) == 8
+    assert [row["loss_b"] for row in weak] != [row["loss_b"] for row in strong]
+    # A grid that holds values of before tries only the third, and taking the grid away brings back the first.
+    tuned_rows = results_with(0.0, grids={"ditto": {"lam": [0.0, 0.1, 1000.0]}})
+    assert len(events(folder)) == 12
+    assert tuned_rows == rows(folder / "results.csv")
+    assert results_with(0.0) == weak
+    assert len(events(folder)) == 12
+
+
 def test_per_client_every_client_has_its_own_choice(tuned: dict[str, Any], tmp_path: Path) -> None:
     tuned["experiment_args"] |= {
         "methods": ["ditto"], "tuning": "client", "fl_seeds": [0], "personalization_seeds": [0],
@@ -170,7 +195,7 @@ def test_per_client_every_client_has_its_own_choice(tuned: dict[str, Any], tmp_p
     assert result.exit_code == 0, result.output
     decision = json.loads((folder / "tuning/ditto/decision.json").read_text())
     found = {
-        value: {row["client"]: row for row in rows(folder / f"tuning/ditto/lam={value}/fl0_p0/clients.csv")}
+        value: {row["client"]: row for row in rows(folder / f"personal/ditto/lam={value}/fl0_p0/clients.csv")}
         for value in (0.1, 1.0)
     }
     final = {row["client"]: row for row in rows(folder / "results.csv")}
