@@ -60,6 +60,8 @@ def run_rank(
         else:
             work(settings, output, rank, situation, threads)
     except BaseException as error:  # noqa: BLE001  # whatever it is, no other process may wait for this one
+        # A second end must not disturb this one; rank 0 has something to say first.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if rank.number else signal.SIG_IGN)
         status, text = _explain(error, rank, again)
         if text and (rank.number == 0 or settings.comm_args.backend == "GRPC"):
             click.echo(text, err=True)

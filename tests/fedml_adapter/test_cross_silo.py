@@ -112,8 +112,10 @@ def require_same(folder: Path, alone: Path) -> None:
     assert without_time(folder) == without_time(alone)
     assert (folder / "global/fl0/rounds.csv").read_bytes() == (alone / "global/fl0/rounds.csv").read_bytes()
     assert all(torch.equal(value, weights(alone)[name]) for name, value in weights(folder).items())
-    for path in alone.glob("personal/**/*.pt"):
-        (other,) = folder.glob(f"silos/*/{path.relative_to(alone)}")
+    kept = list(folder.glob("silos/*/personal/**/*.pt"))
+    assert len(kept) == 4 * 2
+    for path in kept:
+        other = alone.joinpath(*path.relative_to(folder).parts[2:])
         mine, theirs = (torch.load(item, weights_only=True) for item in (path, other))
         assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
 

@@ -30,7 +30,15 @@ from fedml_spurious.fedml_adapter.serving import Situation
 from fedml_spurious.fedml_adapter.worker import Worker
 from fedml_spurious.personal_step import Work
 from fedml_spurious.splits import SplitFolder
-from fedml_spurious.tasks import CountFooled, LocalWorkers, MeasureGlobal, Personalize, Workers, in_order
+from fedml_spurious.tasks import (
+    BatchNormSums,
+    CountFooled,
+    LocalWorkers,
+    MeasureGlobal,
+    Personalize,
+    Workers,
+    in_order,
+)
 
 CPU = torch.device("cpu")
 Mailboxes = dict[int, "queue.Queue[bytes]"]
@@ -119,6 +127,7 @@ def everything(settings: Settings, data: SplitFolder, workers: Workers) -> tuple
     workers.train(0, model, start_round=0, after_round=after_round)
     workers.use(model, "fl0")
     answers.append(in_order(workers, [CountFooled(client, 0.031) for client in data.client_ids]))
+    answers.append(in_order(workers, [BatchNormSums(client, "features.1") for client in data.client_ids]))
     tasks = [
         Personalize(Work(method, 0, p_seed, client, options), 0.031)
         for client in data.client_ids

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import is_dataclass
 from typing import Any
 
 import pytest
 import torch
 from fedml.core.distributed.communication.message import Message
 
+from fedml_spurious import tasks
 from fedml_spurious.fedavg import WeightedSum
 from fedml_spurious.fedml_adapter.grpc_link import _MessageUnpickler
 from fedml_spurious.fedml_adapter.wire import digest, from_plain, sum_from_plain, sum_to_plain, to_plain
@@ -60,6 +62,12 @@ def test_a_task_travels_as_plain_data() -> None:
         from_plain({"@type": "Path"})
     with pytest.raises(TypeError, match="set cannot travel"):
         to_plain({1, 2})
+
+
+def test_every_kind_of_task_is_known_to_the_equality_of_processes() -> None:
+    """Whoever adds a task adds it to ``test_equality.py``."""
+    kinds = {name for name, item in vars(tasks).items() if is_dataclass(item) and "run" in vars(item)}
+    assert kinds == {"BatchNormSums", "CountFooled", "MeasureGlobal", "Personalize"}
 
 
 def test_a_message_cannot_run_code() -> None:
