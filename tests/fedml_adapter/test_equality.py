@@ -6,6 +6,7 @@ FedML's own do; ``test_mpi.py`` and ``test_cross_silo.py`` do the same with proc
 
 from __future__ import annotations
 
+import copy
 import pickle
 import queue
 import threading
@@ -115,12 +116,17 @@ def remote(
 def everything(settings: Settings, data: SplitFolder, workers: Workers) -> tuple[list[State], list[Any]]:
     """The global model after every round, and the answers to tasks of all kinds, without times."""
     model = global_model(settings, data, 0)
+    start = copy.deepcopy(model)
     states: list[State] = []
-    answers: list[Any] = []
+    workers.use(start, "start")
+    answers: list[Any] = [in_order(workers, [MeasureGlobal(client) for client in data.client_ids])]
 
     def after_round(finished: Round) -> None:
         states.append(copy_state(finished.model))
         answers.append((finished.clients, finished.losses))
+        # The weights that a worker trained from are still these, though its model has moved on.
+        workers.use(start, "start")
+        answers.append(in_order(workers, [MeasureGlobal(client) for client in data.client_ids]))
         workers.use(finished.model, f"round {finished.index}")
         answers.append(in_order(workers, [MeasureGlobal(client) for client in data.client_ids]))
 

@@ -46,7 +46,10 @@ def test_partial_sums_that_travelled_give_the_same_bits_as_one_sum() -> None:
         for count, state in share:
             partial.add(count, state)
         assert partial.tail["w"].any(), "without tails this test shows nothing"
-        merged.merge(sum_from_plain(through_pickle(sum_to_plain(partial))))
+        arrived = sum_from_plain(through_pickle(sum_to_plain(partial)))
+        assert torch.equal(arrived.head["w"], partial.head["w"])
+        assert torch.equal(arrived.tail["w"], partial.tail["w"])
+        merged.merge(arrived)
     expected, found = whole.mean(), merged.mean()
     assert torch.equal(found["w"], expected["w"])
     assert found["n"] == 4
