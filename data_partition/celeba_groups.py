@@ -97,6 +97,20 @@ PAPER_COUNTS = GroupCounts(
 )
 
 
+def find_group_counts(name: Path) -> Path:
+    """The file that ``--group-counts`` names: a path, or the name of one that ships, such as celeba_s_small.
+
+    Raises:
+        InputError: there is neither.
+    """
+    shipped = {path.stem: path for path in (Path(__file__).parent / "group_counts").glob("*.yaml")}
+    if name.is_file():
+        return name
+    if str(name) in shipped:
+        return shipped[str(name)]
+    raise InputError(f"{name}: no such file with group counts; give one, or {', '.join(sorted(shipped))}")
+
+
 def read_group_counts(path: Path) -> GroupCounts:
     """Read a file for ``--group-counts``, see the head of this module.
 

@@ -25,7 +25,13 @@ from pydantic import BaseModel, Field, field_serializer
 from data_partition.celeba_build import FederationPlan, build_celeba
 from data_partition.celeba_clients import ClientPlan, deal_identities, plan_clients
 from data_partition.celeba_download import download_celeba
-from data_partition.celeba_groups import PAPER_COUNTS, ClientCounts, GroupCounts, read_group_counts
+from data_partition.celeba_groups import (
+    PAPER_COUNTS,
+    ClientCounts,
+    GroupCounts,
+    find_group_counts,
+    read_group_counts,
+)
 from data_partition.celeba_labels import CelebALabels, Group, IndexArray
 from data_partition.celeba_options import CelebAOptions
 from data_partition.celeba_reserve import DRAW, Reserve, reserve_identities
@@ -44,13 +50,14 @@ class Options(CelebAOptions):
     """Options of CelebA_S; see :class:`~data_partition.celeba_options.CelebAOptions` for the others.
 
     Attributes:
-        group_counts: file with the group counts of the first clients, instead of tables 3, 4 and 5.
+        group_counts: group counts of the first clients, instead of tables 3, 4 and 5: a file, or the name
+            of one that ships.
     """
 
     group_counts: Annotated[Path | None, Field(strict=False)] = Field(
         None,
-        description="YAML or JSON file with group counts, instead of tables 3, 4 and 5 of the paper; see "
-        "examples/celeba_group_counts.yaml",
+        description="YAML or JSON file with group counts, instead of tables 3, 4 and 5 of the paper, or the "
+        "name of one that ships (celeba_s_small); see examples/celeba_group_counts.yaml",
     )
 
     @field_serializer("group_counts")
@@ -191,8 +198,9 @@ def build(
     options = Options.model_validate(options)
     counts, checksums = PAPER_COUNTS, {}
     if options.group_counts is not None:
-        counts = read_group_counts(options.group_counts)
-        checksums[options.group_counts.name] = sha256_of(options.group_counts)
+        path = find_group_counts(options.group_counts)
+        counts = read_group_counts(path)
+        checksums[path.name] = sha256_of(path)
     return build_celeba(
         NAME,
         options,

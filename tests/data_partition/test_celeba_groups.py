@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_partition import celeba_groups
-from data_partition.celeba_groups import PAPER_COUNTS, read_group_counts
+from data_partition.celeba_groups import PAPER_COUNTS, find_group_counts, read_group_counts
 from data_partition.celeba_reserve import divide, reserve_identities
 from fedml_spurious.errors import InputError
 
@@ -116,3 +116,16 @@ def test_too_few_blond_males_are_counted() -> None:
     supply = np.array([[10, 0, 0, 2], [10, 0, 0, 3]])
     with pytest.raises(InputError, match="want 6 images of blond_male, the images at hand hold 5"):
         reserve_identities(supply, np.array([[0, 0, 0, 6]]), usual=2, limit=2, seed=0)
+
+
+def test_counts_that_ship_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    demand = read_group_counts(find_group_counts(Path("celeba_s_small"))).demand()
+    assert demand.shape == (10, 4)
+    assert demand[2:, 2:].sum() == 0  # nobody is blond on clients 2 to 9
+    (tmp_path / "own.yaml").write_text("clients: []")
+    assert find_group_counts(Path("own.yaml")) == Path("own.yaml")
+    with pytest.raises(
+        InputError, match=r"nowhere: no such file with group counts; give one, or celeba_s_small"
+    ):
+        find_group_counts(Path("nowhere"))

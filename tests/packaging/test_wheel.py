@@ -20,8 +20,10 @@ def archive(wheel: Path) -> zipfile.ZipFile:
 def test_every_module_and_configuration_is_in_the_wheel(archive: zipfile.ZipFile, sources: Path) -> None:
     modules = [path for package in PACKAGES for path in (sources / package).rglob("*.py")]
     configurations = list((sources / "fedml_configs").glob("*.yaml"))
+    counts = list((sources / "data_partition/group_counts").glob("*.yaml"))
     assert configurations
-    expected = {str(path.relative_to(sources)) for path in modules + configurations}
+    assert counts
+    expected = {str(path.relative_to(sources)) for path in modules + configurations + counts}
     assert expected <= set(archive.namelist())
 
 
