@@ -13,6 +13,7 @@ import csv
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ import click
 import yaml
 
 ROUNDS, WORKERS = 6, (1, 2)
+EVENTS = ("start", "round", "client")
 CONFIG: dict[str, Any] = {
     "data_args": {
         "dataset": "colored_mnist",
@@ -65,7 +67,10 @@ def seconds(folder: Path) -> dict[str, float]:
     return {"training": trained - times["start"][0], "personalization": times["client"][-1] - trained}
 
 
-EVENTS = ("start", "round", "client")
+def cpu_seconds() -> float:
+    """CPU time of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def results(folder: Path) -> list[dict[str, str]]:
@@ -104,11 +109,16 @@ def main(out: Path) -> None:
     found: dict[int, dict[str, float]] = {}
     for workers in (0, *WORKERS):
         folder = out / f"workers{workers}"
+        before = cpu_seconds()
         subprocess.run(command(config, folder, workers), check=True, stdout=subprocess.DEVNULL)
+        spent = cpu_seconds() - before
         found[workers] = seconds(folder)
         same = results(folder) == results(out / "workers0")
         times = ", ".join(f"{name} {value:.1f} s" for name, value in found[workers].items())
-        click.echo(f"{workers} workers: {times}; results the same as one process: {same}")
+        click.echo(
+            f"{workers} workers: {times}; {spent:.0f} s of CPU with imports; load {os.getloadavg()[0]:.1f}; "
+            f"results the same as one process: {same}"
+        )
         for log in [folder / "run.log", *sorted((folder / "logs").glob("*.log"))] if workers else []:
             click.echo(f"  {log.name}: {traffic(log)}")
     for name in found[0]:
