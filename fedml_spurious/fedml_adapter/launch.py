@@ -63,10 +63,11 @@ def run_rank(
         # A second end must not disturb this one; rank 0 has something to say first.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if rank.number else signal.SIG_IGN)
         status, text = _explain(error, rank, again)
-        if text and (rank.number == 0 or settings.comm_args.backend == "GRPC"):
+        led = rank.number > 0 and settings.comm_args.backend == "MPI"
+        if led and (situation.server_knows or isinstance(error, InputError)):
+            time.sleep(_COURTESY)  # rank 0 says the same, knows the exit status, and ends this process
+        if text and not (led and situation.server_knows):
             click.echo(text, err=True)
-        if rank.number and settings.comm_args.backend == "MPI" and situation.server_knows:
-            time.sleep(_COURTESY)  # rank 0 has the message and the exit status, and ends this process
         _end(status)
 
 
