@@ -7,7 +7,6 @@ FedML's own do; ``test_mpi.py`` and ``test_cross_silo.py`` do the same with proc
 from __future__ import annotations
 
 import copy
-import pickle
 import queue
 import threading
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from fedml.core.distributed.communication.base_com_manager import BaseCommunicationManager
+from memory_link import Mailboxes, MemoryLink
 
 from fedml_spurious.config import Settings
 from fedml_spurious.config_file import check_settings
@@ -42,37 +41,6 @@ from fedml_spurious.tasks import (
 )
 
 CPU = torch.device("cpu")
-Mailboxes = dict[int, "queue.Queue[bytes]"]
-
-
-class MemoryLink(BaseCommunicationManager):  # type: ignore[misc]  # FedML has no types
-    """FedML's interface of a transport, over queues."""
-
-    def __init__(self, rank: int, mailboxes: Mailboxes) -> None:
-        self.rank, self.mailboxes = rank, mailboxes
-        self.observers: list[Any] = []
-        self.running = True
-
-    def send_message(self, message: Any) -> None:
-        self.mailboxes[message.get_receiver_id()].put(pickle.dumps(message))
-
-    def add_observer(self, observer: Any) -> None:
-        self.observers.append(observer)
-
-    def remove_observer(self, observer: Any) -> None:
-        self.observers.remove(observer)
-
-    def handle_receive_message(self) -> None:
-        while self.running:
-            try:
-                message = pickle.loads(self.mailboxes[self.rank].get(timeout=0.1))
-            except queue.Empty:
-                continue
-            for observer in self.observers:
-                observer.receive_message(message.get_type(), message)
-
-    def stop_receive_message(self) -> None:
-        self.running = False
 
 
 @contextmanager
