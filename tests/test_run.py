@@ -175,14 +175,18 @@ def test_the_quickstart_shows_what_it_promises(tmp_path: Path) -> None:
     assert "of that rise" in result.output.replace("\n", "")
 
 
-FULL_SIZE = ["train_args.client_num_per_round=1", "personalization_args.clients=['0007']"]
+FULL_SIZE = [
+    "train_args.client_num_per_round=1",
+    "personalization_args.clients=['0007']",
+    "experiment_args.grids={}",
+]
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("name", "changes", "clients", "rows"),
     [
-        ("mnist_small", ["data_args.partition.limit=1000", "model_args.fc_width=16"], 10, 3 * 10),
+        ("mnist_small", ["data_args.partition.limit=1000", "model_args.fc_width=16"], 50, 3 * 10),
         # The paper's size with one client and one epoch: that it starts.
         ("mnist", [*FULL_SIZE, "attack_args.budget_samples=16"], 50, 3),
     ],
