@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from running import invoke, without_time
 
+from fedml_spurious.splits import Samples, SplitFolder
 from fedml_spurious.tuning import Reference, Trial, choose
 
 
@@ -221,6 +223,29 @@ def test_the_global_model_is_measured_for_the_choice_though_it_is_not_in_the_tab
         harmless = [trial["value"] for trial in step["values"] if trial["correct"] >= needed]
         assert step["chosen"] == (harmless[-1] if harmless else step["values"][0]["value"])
     assert {row["method"] for row in rows(folder / "results.csv")} == {"ours"}
+
+
+def test_the_conflicting_test_set_has_no_say_in_a_choice(
+    tuned: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same run with other labels there: other results, the same choices for the same reasons."""
+    tuned["experiment_args"] |= {"fl_seeds": [0], "personalization_seeds": [0], "methods": ["ditto", "ours"]}
+    assert invoke(tuned, tmp_path / "true").exit_code == 0
+    load = SplitFolder.load
+
+    def other_labels(folder: SplitFolder, client: str, split: str) -> Samples:
+        samples = load(folder, client, split)
+        return replace(samples, label=(samples.label + 1) % 10) if split == "test_bc" else samples
+
+    monkeypatch.setattr(SplitFolder, "load", other_labels)
+    assert invoke(tuned, tmp_path / "false").exit_code == 0
+    for method in ("ditto", "ours"):
+        name = f"tuning/{method}/decision.json"
+        assert (tmp_path / "true" / name).read_bytes() == (tmp_path / "false" / name).read_bytes()
+    true, false = (without_time(tmp_path / name) for name in ("true", "false"))
+    assert [row["loss_bc"] for row in true] != [row["loss_bc"] for row in false]
+    kept = ("selected_epoch", "val_acc", "acc_b", "lam_adv", "lam_l2", "eps")
+    assert [[row[name] for name in kept] for row in true] == [[row[name] for name in kept] for row in false]
 
 
 @pytest.mark.parametrize(
