@@ -140,6 +140,8 @@ def _report(endpoint: Endpoint, error: BaseException, log: Path) -> bool:
 
     if isinstance(error, (StoppedError, SilentError)):
         return isinstance(error, StoppedError)
+    if endpoint.backend == "MPI" and not isinstance(error, Exception):
+        return False  # mpirun ends all processes, and gives them a second to clean up
     known = isinstance(error, (InputError, RunError))
     text = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
     content = {"text": text, "exit": 2 if isinstance(error, InputError) else 1, "log": str(log)}
