@@ -206,3 +206,49 @@ def test_real_digits_go_through(
     meta = json.loads((folder / "data/colored_mnist_meta.json").read_text())
     assert len(meta["clients"]) == clients
     assert all(row["acc_b"] and row["acc_bc"] for row in found)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "dataset", "clients", "changes"),
+    [
+        ("coil20_small", "colored_coil20", 50, ["personalization_args.clients=['0007']"]),
+        ("celeba_r_small", "celeba_real", 20, []),
+        ("celeba_s_small", "celeba_synthetic", 10, []),
+        (
+            "coil20",
+            "colored_coil20",
+            50,
+            ["model_args.fc_width=4096", "personalization_args.clients=['0007']"],
+        ),
+    ],
+)
+def test_real_images_go_through(
+    name: str, dataset: str, clients: int, changes: list[str], real_data: Path, tmp_path: Path
+) -> None:
+    short = ["train_args.comm_round=1", "train_args.epochs=1", "train_args.client_num_per_round=1"]
+    short += ["personalization_args.epochs=1", "attack_args.steps=1", "attack_args.budget_samples=4"]
+    short += ["experiment_args.methods=[global, ft, ours]", "experiment_args.grids={}"]
+    short += ["experiment_args.fl_seeds=[0]", "experiment_args.personalization_seeds=[0]"]
+    short += ["model_args.fc_width=8", f"data_args.raw={real_data}"]
+    sets = [part for item in (*short, *changes) for part in ("--set", item)]
+    folder = tmp_path / "run"
+    result = CliRunner().invoke(main, ["run", "--cf", name, "--output", str(folder), *sets])
+    assert result.exit_code == 0, result.output
+    meta = json.loads((folder / f"data/{dataset}_meta.json").read_text())
+    assert len(meta["clients"]) == clients
+    found = without_time(folder)
+    assert {row["method"] for row in found} == {"global", "ft", "ours"}
+    assert all(row["acc_b"] and row["acc_bc"] for row in found)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["celeba_r", "celeba_s"])
+def test_the_papers_celeba_needs_all_images(name: str, real_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ["--cf", name, "--output", str(folder), "--set", f"data_args.raw={real_data}"]
+    result = CliRunner().invoke(main, ["run", *options])
+    assert result.exit_code == 2
+    assert "missing" in result.output
+    assert "Traceback" not in result.output
+    assert not folder.exists()
