@@ -28,7 +28,7 @@ EXTRAS = {
     "mpi": ["mpi4py", "openmpi"],
     "grpc": ["grpcio"],
     "tracking": ["wandb==0.13.2"],
-    "test": ["hypothesis", "psutil", "pytest", "pytest-timeout", "uv"],
+    "test": ["hypothesis", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "uv"],
     "dev": ["build", "mypy", "ruff", "types-PyYAML"],
 }
 
