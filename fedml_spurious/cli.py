@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -57,7 +58,7 @@ def run(
 ) -> None:
     """Train the global models, personalize and measure them as CONFIG says.
 
-    Several processes: `mpirun -np N fedml-spurious run ... --set comm_args.backend=MPI`.
+    Several processes: start it with `mpirun -np N`, and add `--set comm_args.backend=MPI`.
     """
     from rich.console import Console
 
@@ -71,8 +72,10 @@ def run(
         settings = load_settings(path, overrides)
         process = find_rank(settings, rank, role)
     folder = Path(output) if output else Path("runs") / path.stem
-    sets = "".join(f" --set {item}" for item in overrides)
-    again = f"fedml-spurious run --cf {config}{sets} --output {folder} --resume"
+    sets = "".join(f" --set {shlex.quote(item)}" for item in overrides)
+    again = (
+        f"fedml-spurious run --cf {shlex.quote(config)}{sets} --output {shlex.quote(str(folder))} --resume"
+    )
     console = Console(stderr=True)
     if process is not None:
         run_rank(settings, folder, process, resume=resume, console=console, again=again)

@@ -76,5 +76,5 @@ def test_the_example_runs_from_its_configuration(tmp_path: Path, monkeypatch: py
     decision = json.loads((tmp_path / "run/tuning/wise_ft/decision.json").read_text())
     (coefficient,) = decision["trail"]
     assert [trial["value"] for trial in coefficient["values"]] == [0.0, 0.5, 0.75, 0.9]
-    (trial,) = (tmp_path / "run/tuning/wise_ft").glob("keep=0.0/*/clients.csv")
+    (trial,) = (tmp_path / "run/personal/wise_ft").glob("keep=0.0/*/clients.csv")
     assert [tuple(measured) for _, *measured in rows(trial)] == table["ft"]
