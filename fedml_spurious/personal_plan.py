@@ -65,8 +65,9 @@ def describe_plan(settings: Settings, clients: Sequence[str]) -> str:
     experiment = settings.experiment_args
     methods = [name for name in settings.methods() if name != GLOBAL]
     seeds = f"{len(settings.fl_seeds)} x {len(experiment.personalization_seeds)} seeds"
+    models = "1 global model" if len(settings.fl_seeds) == 1 else f"{len(settings.fl_seeds)} global models"
     text = (
-        f"Plan: {len(settings.fl_seeds)} global models of {settings.train_args.comm_round} rounds; "
+        f"Plan: {models} of {settings.train_args.comm_round} rounds; "
         f"{len(clients)} clients x {len(methods)} methods x {seeds}"
     )
     tuned = [name for name in methods if name in experiment.grids]
