@@ -248,7 +248,6 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         self._heartbeat.join()
 
     def finish(self) -> None:
-        """Send what is left and end the communication; over MPI nothing can be sent afterwards."""
-        self.flush(self.timeout)
+        """End the communication; what :meth:`flush` did not see go is dropped."""
         self._closing.set()
         super().finish()

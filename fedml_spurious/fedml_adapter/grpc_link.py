@@ -24,6 +24,7 @@ from fedml_spurious.storage import write_text
 logger = logging.getLogger(__name__)
 
 _WAIT = 0.2
+_GRACE = 5.0
 
 # All that a message of ours is made of: FedML's envelope, plain data and NumPy arrays.
 _ALLOWED = {
@@ -80,6 +81,14 @@ class GrpcLink(GRPCCommManager):  # type: ignore[misc]  # FedML has no types
                 logger.warning("a message from outside was thrown away: %s", error)
                 continue
             self.notify(message)
+
+    def stop_receive_message(self) -> None:
+        """Stop listening, once those who are just sending something were told that it came.
+
+        FedML cuts them off. They would take what came for lost, and try again for as long as they have patience.
+        """
+        self.grpc_server.stop(_GRACE).wait()
+        self.is_running = False
 
 
 def _require_free(host: str, port: int, rank: int) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# How long the last message may take.
+_FAREWELL = 5.0
 _ROOM = 100_000  # log records that are kept until rank 0 has found the run folder good
 
 
@@ -94,7 +96,7 @@ def _work(
         endpoint.log_traffic()
         endpoint.hush()
         endpoint.post(0, Kind.BYE)
-        endpoint.flush(settings.comm_args.timeout)
+        endpoint.flush(_FAREWELL)  # rank 0 ends without it too, and may be gone by now
 
 
 def _await(kind: Kind, endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def _report(endpoint: Endpoint, error: BaseException, log: Path) -> bool:
     text = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
     content = {"text": text, "exit": 2 if isinstance(error, InputError) else 1, "log": str(log)}
     endpoint.post(0, Kind.FAILED, content)
-    endpoint.flush(5.0)
+    endpoint.flush(_FAREWELL)
     try:
         return endpoint.receive(patience=5.0) is not None
     except SilentError:
