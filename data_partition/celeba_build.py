@@ -1,8 +1,8 @@
 """What CelebA_R and CelebA_S share: the way from a plan to split files.
 
 Bias-conflicting in CelebA means blond and male: that group is rare (1,749 of 202,599 images), and a model
-that takes blond for female fails on it. Everything else is bias-aligned, non-blond females included. There
-is no map from classes to values of the spurious attribute.
+that takes blond for female fails on it. Everything else is bias-aligned, non-blond females included, unless
+a file of group counts says otherwise. There is no map from classes to values of the spurious attribute.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from data_partition.celeba_shards import Pool, decoded_clients, digest_images, s
 from data_partition.celeba_usable import Usable, usable_images
 from data_partition.dealing import round_half_up
 from data_partition.registry import Progress
-from data_partition.samples import Samples, count_groups
+from data_partition.samples import Samples, alignment, count_groups
 from data_partition.split_files import SplitWriter, already_there
 from data_partition.split_meta import (
     SPLITS,
@@ -61,6 +61,7 @@ class FederationPlan:
         thresholds: how they were chosen.
         left_out: kind of image or celebrity -> how many are on no client.
         notes: what a user of the data should know.
+        conflicting: groups that are bias-conflicting on every client.
     """
 
     clients: Sequence[ClientPlan]
@@ -68,6 +69,7 @@ class FederationPlan:
     thresholds: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    conflicting: tuple[Group, ...] = (Group.BLOND_MALE,)
 
 
 Planner = Callable[[CelebALabels, IndexArray], FederationPlan]
@@ -178,6 +180,7 @@ def _describe(
     usable: Usable,
 ) -> SplitInfo:
     used = sum(len(client.images) for client in federation.clients)
+    conflicting = " and ".join(f"{group.words}s" for group in federation.conflicting)
     return SplitInfo(
         name=name,
         seed=options.seed,
@@ -186,11 +189,11 @@ def _describe(
         image_shape=IMAGE_SHAPE,
         class_names=CLASS_NAMES,
         spurious_names=SPURIOUS_NAMES,
-        conflicting_groups=((1, 1),),
+        conflicting_groups=tuple((group % 2, group // 2) for group in federation.conflicting),
         personalized_clients=tuple(client_name(client) for client in federation.personalized),
         thresholds=dict(federation.thresholds),
         notes=(
-            "bias-conflicting: blond males; all other images are bias-aligned",
+            f"bias-conflicting: {conflicting}; all other images are bias-aligned",
             f"{used} of {len(labels.male)} images are on the clients",
             *usable.notes,
             *federation.notes,
@@ -231,7 +234,7 @@ def _write_client(
             image=pixels[np.searchsorted(images, rows)],
             label=given,
             spurious=blond,
-            aligned=(given + 2 * blond != Group.BLOND_MALE).astype(np.uint8),
+            aligned=alignment(given, blond, None, writer.info.conflicting_groups),
             source=rows + 1,
         )
         writer.write(client_name(client), split, samples)

@@ -1,5 +1,8 @@
 """How many images of each group the clients of CelebA_S get: tables 3, 4 and 5 of the paper, or a file.
 
+Bias-conflicting are blond males, as in the paper. With ``conflicting: [blond_male, non_blond_female]`` beside
+``clients`` they are all whose hair is that of the other sex, and ``test_bc`` may hold both groups.
+
 A file for ``--group-counts`` is YAML or JSON. It lists the clients in order; what is not named is 0::
 
     clients:
@@ -14,37 +17,41 @@ A file for ``--group-counts`` is YAML or JSON. It lists the clients in order; wh
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from data_partition.celeba_labels import GROUP_NAMES, IndexArray
+from data_partition.celeba_labels import GROUP_NAMES, Group, IndexArray
 from data_partition.split_meta import describe_errors
 from fedml_spurious.errors import InputError
 
+GroupName = Literal["non_blond_female", "non_blond_male", "blond_female", "blond_male"]
 
-class _Counts(BaseModel):
+
+class SplitCounts(BaseModel):
+    """Images of each group in a split."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    def array(self) -> IndexArray:
-        """Counts indexed by group, shape (4,)."""
-        return np.array([getattr(self, name, 0) for name in GROUP_NAMES], dtype=np.int64)
-
-
-class BiasedCounts(_Counts):
-    """Images of each group in a biased split."""
 
     non_blond_female: NonNegativeInt = 0
     non_blond_male: NonNegativeInt = 0
     blond_female: NonNegativeInt = 0
     blond_male: NonNegativeInt = 0
 
-
-class ConflictingCounts(_Counts):
-    """Images in a bias-conflicting test set, which holds blond males only (table 5)."""
-
-    blond_male: NonNegativeInt = 0
+    def array(self) -> IndexArray:
+        """Counts indexed by group, shape (4,)."""
+        return np.array([getattr(self, name) for name in GROUP_NAMES], dtype=np.int64)
 
 
 class ClientCounts(BaseModel):
@@ -53,14 +60,15 @@ class ClientCounts(BaseModel):
     Attributes:
         train_and_validation: a row of table 3.
         test: a row of table 4, the biased test set.
-        test_bc: a row of table 5, the bias-conflicting test set; its images are in no other split.
+        test_bc: a row of table 5, the bias-conflicting test set; its images are in no other split. Clients
+            without one are not personalized.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    train_and_validation: BiasedCounts
-    test: BiasedCounts
-    test_bc: ConflictingCounts
+    train_and_validation: SplitCounts
+    test: SplitCounts
+    test_bc: SplitCounts
 
     def demand(self) -> IndexArray:
         """Images of each group that the client needs in all, shape (4,)."""
@@ -68,11 +76,40 @@ class ClientCounts(BaseModel):
 
 
 class GroupCounts(BaseModel):
-    """Images of every client of the kind that tables 3, 4 and 5 describe; client k is ``clients[k]``."""
+    """Images of every client of the kind that tables 3, 4 and 5 describe.
+
+    Attributes:
+        conflicting: groups that are bias-conflicting on every client; only they may be in ``test_bc``.
+        clients: client k is ``clients[k]``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    conflicting: list[GroupName] = Field(default=["blond_male"], min_length=1)
     clients: list[ClientCounts] = Field(min_length=1)
+
+    @field_validator("conflicting")
+    @classmethod
+    def _once_each(cls, names: list[GroupName]) -> list[GroupName]:
+        # In one order, so that the same groups make the same description.
+        return sorted(set(names), key=GROUP_NAMES.index)
+
+    @model_validator(mode="after")
+    def _only_conflicting_ones_conflict(self) -> Self:
+        for position, client in enumerate(self.clients):
+            named = {group for group, count in client.test_bc if count}
+            for group in sorted(named - set(self.conflicting)):
+                raise PydanticCustomError(
+                    "not_conflicting",
+                    "clients.{position}.test_bc.{group}: not bias-conflicting; conflicting names {known}",
+                    {"position": position, "group": group, "known": ", ".join(self.conflicting)},
+                )
+        return self
+
+    @property
+    def conflicting_groups(self) -> tuple[Group, ...]:
+        """Groups that are bias-conflicting."""
+        return tuple(Group[name.upper()] for name in self.conflicting)
 
     def demand(self) -> IndexArray:
         """Images of each group that each client needs, shape (C, 4)."""
@@ -81,9 +118,9 @@ class GroupCounts(BaseModel):
 
 def _paper_client(train_and_validation: list[int], test: list[int], blond_males: int) -> ClientCounts:
     return ClientCounts(
-        train_and_validation=BiasedCounts(**dict(zip(GROUP_NAMES, train_and_validation, strict=True))),
-        test=BiasedCounts(**dict(zip(GROUP_NAMES, test, strict=True))),
-        test_bc=ConflictingCounts(blond_male=blond_males),
+        train_and_validation=SplitCounts(**dict(zip(GROUP_NAMES, train_and_validation, strict=True))),
+        test=SplitCounts(**dict(zip(GROUP_NAMES, test, strict=True))),
+        test_bc=SplitCounts(blond_male=blond_males),
     )
 
 

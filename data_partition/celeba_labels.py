@@ -42,6 +42,11 @@ class Group(enum.IntEnum):
     BLOND_FEMALE = 2
     BLOND_MALE = 3
 
+    @property
+    def words(self) -> str:
+        """The name as it stands in a text."""
+        return self.name.lower().replace("non_", "non-").replace("_", " ")
+
 
 GROUP_NAMES = tuple(group.name.lower() for group in Group)
 

@@ -106,7 +106,13 @@ def plan(labels: CelebALabels, rows: IndexArray, *, options: Options, counts: Gr
         labels, rows, others, first_client=num_fixed, ratios=options.ratios, seed=options.seed
     )
     left_out, notes = _account(labels, rows, identities, reserve, fixed, left_over)
-    return FederationPlan(clients, range(num_fixed), left_out=left_out, notes=notes)
+    return FederationPlan(
+        clients,
+        [number for number, client in enumerate(fixed) if len(client.rows["test_bc"])],
+        left_out=left_out,
+        notes=notes,
+        conflicting=counts.conflicting_groups,
+    )
 
 
 def draw_client(
@@ -176,7 +182,7 @@ def _account(
         "blond_males_of_reserved_identities_not_needed": blond_males,
     }
     ids = ", ".join(client_name(client) for client in range(len(fixed)))
-    scarcest = Group(reserve.scarcest).name.lower().replace("_", " ")
+    scarcest = Group(reserve.scarcest).words
     note = (
         f"clients {ids} have fixed group counts; {len(reserve.positions)} celebrities are reserved for "
         f"them, {reserve.num_scarce} because they have the most images of {scarcest}; {len(unused)} of their "

@@ -85,7 +85,7 @@ class GrpcLink(GRPCCommManager):  # type: ignore[misc]  # FedML has no types
     def stop_receive_message(self) -> None:
         """Stop listening, once those who are just sending something were told that it came.
 
-        FedML cuts them off. They would take what came for lost, and try again for as long as they have patience.
+        FedML cuts them off; they would take what came for lost and send it again, to nobody.
         """
         self.grpc_server.stop(_GRACE).wait()
         self.is_running = False

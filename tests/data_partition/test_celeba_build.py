@@ -16,8 +16,10 @@ from click.testing import CliRunner
 
 from data_partition import celeba_real, celeba_synthetic
 from data_partition.celeba_options import CelebAOptions
+from data_partition.check import find_problems
 from data_partition.split_files import SPLITS, read_meta
 from fedml_spurious.errors import InputError
+from fedml_spurious.splits import SplitFolder
 
 NUM_IMAGES = 12 * 10  # of small_labels()
 # An odd celebrity has 5 non-blond and 5 blond females, an even one 8 non-blond and 2 blond males.
@@ -128,6 +130,28 @@ def test_bias_conflicting_images_are_copied_but_on_fixed_clients_they_are_others
             assert not sources["test_bc"] & (elsewhere | sources["test"])
         else:
             assert sources["test_bc"] <= sources["test"]
+
+
+def test_a_file_of_counts_says_who_conflicts_and_with_it_who_is_personalized(raw: Path) -> None:
+    """Non-blond females conflict too; only the first of two clients has a bias-conflicting test set."""
+    counts = COUNTS.split("test_bc: {blond_male: 1}")[0].replace(
+        "test_bc: {blond_male: 2}", "test_bc: {blond_male: 1, non_blond_female: 3}"
+    )
+    who = "conflicting: [blond_male, non_blond_female]"
+    (raw.parent / "counts.yaml").write_text(f"{who}{counts}test_bc: {{}}")
+    path = _build(celeba_synthetic, raw, "out")
+    meta = read_meta(path)
+    assert meta.personalized_clients == ("0000",)
+    assert meta.clients["0000"].groups["test_bc"] == {"0/0": 3, "1/1": 1}
+    assert meta.notes[0] == (
+        "bias-conflicting: non-blond females and blond males; all other images are bias-aligned"
+    )
+    assert list(find_problems(SplitFolder(path.parent))) == []
+    labels, arrays = small_labels(), _arrays(path)
+    for key in [key for key in arrays if key.endswith("/source")]:
+        rows = arrays[key] - 1
+        aligned = arrays[key.removesuffix("source") + "aligned"]
+        assert aligned.tolist() == (labels.male[rows] != labels.blond[rows]).astype(int).tolist()
 
 
 def test_fixed_clients_have_the_counts_of_the_file(raw: Path) -> None:

@@ -47,7 +47,10 @@ WRONG_FILES = {
     _one_client("blond: 1", "", ""): r"train_and_validation\.blond: Extra",
     _one_client("blond_male: -1", "", ""): "greater than or equal to 0",
     _one_client("", "blond_male: 1.5", ""): "valid integer",
-    _one_client("", "", "blond_female: 1"): r"test_bc\.blond_female: Extra",
+    _one_client("", "", "blond_female: 1"): r"clients\.0\.test_bc\.blond_female: not bias-conflicting; "
+    "conflicting names blond_male",
+    "conflicting: [blond]\n" + _one_client("", "", ""): r"conflicting\.0: .*'blond_male'",
+    "conflicting: []\n" + _one_client("", "", ""): "conflicting: .*at least 1 item",
 }
 
 
@@ -122,7 +125,7 @@ def test_counts_that_ship_are_found_by_name(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     demand = read_group_counts(find_group_counts(Path("celeba_s_small"))).demand()
     assert demand.shape == (10, 4)
-    assert demand[2:, 2:].sum() == 0  # nobody is blond on clients 2 to 9
+    assert demand[3:, 2:].sum() == 0  # nobody is blond on clients 3 to 9
     (tmp_path / "own.yaml").write_text("clients: []")
     assert find_group_counts(Path("own.yaml")) == Path("own.yaml")
     with pytest.raises(
