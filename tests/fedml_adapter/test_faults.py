@@ -16,7 +16,7 @@ import yaml
 from processes import Job, free_ports, mpirun
 from running import invoke, weights, without_time
 
-TIMEOUT = 3.0
+TIMEOUT = 5.0
 
 # The method of a user, which fails for one client.
 FAULTY = """

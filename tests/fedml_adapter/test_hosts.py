@@ -20,7 +20,7 @@ from processes import Job, mpirun
 from running import invoke, weights, without_time
 
 HOSTS = ("fsp0", "fsp1", "fsp2")
-TIMEOUT = 4.0
+TIMEOUT = 5.0
 
 # Takes the place of ssh: runs the command in the namespace that has the name of the host.
 AGENT = """#!/bin/bash
