@@ -73,17 +73,20 @@ def train_locally(
     *,
     sequence: Callable[[int], IndexArray],
     loss: Callable[[nn.Module, Tensor], Tensor],
+    noise: Callable[[int], int],
     device: torch.device,
 ) -> Iterator[Step]:
     """Train ``model`` in place with a fresh Adam and yield after every batch.
 
-    The caller may evaluate the model between batches: it is set to training mode before each one.
+    The caller may evaluate the model between batches: it is set to training mode before each one. Torch's
+    global generators are as they were at every yield.
 
     Args:
         model: on ``device``.
         settings: epochs, batch size and optimiser.
         sequence: sample rows, shape (N,), in the order in which epoch ``e`` (from 0) visits them.
         loss: objective of a batch, given the model and the batch's rows as an index tensor (B,).
+        noise: seed of what the network draws by itself (dropout) in a batch, given the number of batches done.
         device: where the index tensors go.
 
     Yields:
@@ -99,11 +102,20 @@ def train_locally(
         for number, rows in enumerate(batches, start=1):
             model.train()
             optimizer.zero_grad(set_to_none=True)
-            value = loss(model, torch.from_numpy(rows).to(device))
+            with _seeded(noise(done), device):
+                value = loss(model, torch.from_numpy(rows).to(device))
             value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
             optimizer.step()
             done += 1
             yield Step(epoch + 1, done, number == len(batches), value.detach())
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let layers that can only draw from torch's global generators draw from this seed, then restore those."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

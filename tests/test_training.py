@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,7 @@ def test_updates_follow_adam_as_kingma_and_ba_print_it() -> None:
             LocalTraining(epochs=2, batch_size=1, learning_rate=rate),
             sequence=lambda epoch: np.arange(3),
             loss=lambda net, rows: (net.weight - target).square().sum(),
+            noise=int,
             device=CPU,
         )
     ]
@@ -77,12 +80,45 @@ def test_steps_are_numbered_and_see_the_rows_of_their_epoch() -> None:
     model = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5))
     steps = []
     for step in train_locally(
-        model, LocalTraining(2, 2), sequence=lambda epoch: np.arange(4) + 10 * epoch, loss=loss, device=CPU
+        model,
+        LocalTraining(2, 2),
+        sequence=lambda epoch: np.arange(4) + 10 * epoch,
+        loss=loss,
+        noise=int,
+        device=CPU,
     ):
         model.eval()  # an observer may evaluate between batches
         steps.append((step.epoch, step.batch, step.epoch_ends))
     assert seen == [[0, 1], [2, 3], [10, 11], [12, 13]]
     assert steps == [(1, 1, False), (1, 2, True), (2, 3, False), (2, 4, True)]
+
+
+def test_what_a_network_draws_depends_on_the_batch_and_not_on_who_drew_before() -> None:
+    """A dropout layer shows its draws; the caller's own are the same as without any training between."""
+    dropout = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5))
+
+    def draws(noise: Callable[[int], int]) -> list[list[float]]:
+        seen = []
+
+        def loss(net: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+            seen.append(net[1](torch.ones(32)).tolist())
+            return net(torch.ones(1, 1)).sum()
+
+        steps = train_locally(
+            dropout, LocalTraining(1, 1), sequence=lambda _: np.arange(3), loss=loss, noise=noise, device=CPU
+        )
+        for _ in steps:
+            torch.rand(1)
+        return seen
+
+    torch.manual_seed(1)
+    expected = torch.rand(4)[3:]
+    torch.manual_seed(1)
+    first = draws(lambda batch: 10 + batch)
+    assert torch.equal(torch.rand(1), expected)
+    assert draws(lambda batch: 10 + batch) == first
+    assert draws(lambda batch: 11 + batch)[:2] == first[1:]
+    assert first[0] != first[1]
 
 
 def test_frozen_parameters_stay() -> None:
@@ -96,6 +132,7 @@ def test_frozen_parameters_stay() -> None:
         LocalTraining(1, 1),
         sequence=lambda epoch: np.arange(2),
         loss=lambda net, rows: net(torch.ones(1, 2)).sum(),
+        noise=int,
         device=CPU,
     ):
         pass

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedml_spurious.fedavg import State, copy_state, load_state
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.metrics import evaluate
-from fedml_spurious.seeds import Purpose, generator
+from fedml_spurious.seeds import Purpose, generator, integer_seed
 from fedml_spurious.training import IndexArray, train_locally
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,11 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
         def loss(model: nn.Module, rows: Tensor) -> Tensor:
             return nn.functional.cross_entropy(model(x[rows]), y[rows])
 
+        def noise(batch: int) -> int:
+            return integer_seed(settings.random_seed, Purpose.LOCAL_NOISE, round_index, client, batch)
+
         steps = train_locally(
-            self.model, settings.local_training(), sequence=sequence, loss=loss, device=device
+            self.model, settings.local_training(), sequence=sequence, loss=loss, noise=noise, device=device
         )
         losses = torch.stack([step.loss for step in steps])
         self.last_loss = float(losses.mean())

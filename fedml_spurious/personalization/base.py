@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fedml_spurious.attacks import Attack, frozen
 from fedml_spurious.fedavg import State
 from fedml_spurious.metrics import EVALUATION_BATCH, Evaluation, evaluate
-from fedml_spurious.seeds import Purpose, generator
+from fedml_spurious.seeds import Purpose, generator, integer_seed
 from fedml_spurious.training import IndexArray, LocalTraining, Step, train_locally
 
 Observer = Callable[[nn.Module, int, int], None]
@@ -306,6 +306,10 @@ def _training_steps(
         address = (task.fl_seed, task.client, stage, epoch)
         return rows_of(generator(task.p_seed, Purpose.PERSONAL_BATCHES, *address))
 
+    def noise(batch: int) -> int:
+        address = (task.fl_seed, task.client, stage, batch)
+        return integer_seed(task.p_seed, Purpose.PERSONAL_NOISE, *address)
+
     def loss(model: nn.Module, rows: Tensor) -> Tensor:
         batch = Batch(
             task.train.x[rows],
@@ -319,4 +323,5 @@ def _training_steps(
         return method.loss(model, batch)
 
     method.prepare(model)
-    yield from train_locally(model, task.training, sequence=rows, loss=loss, device=task.train.y.device)
+    device = task.train.y.device
+    yield from train_locally(model, task.training, sequence=rows, loss=loss, noise=noise, device=device)
