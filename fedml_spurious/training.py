@@ -86,7 +86,7 @@ def train_locally(
         settings: epochs, batch size and optimiser.
         sequence: sample rows, shape (N,), in the order in which epoch ``e`` (from 0) visits them.
         loss: objective of a batch, given the model and the batch's rows as an index tensor (B,).
-        noise: seed of what the network draws by itself (dropout) in a batch, given the number of batches done.
+        noise: seed of what the network itself draws (dropout) in a batch, given the number of batches done.
         device: where the index tensors go.
 
     Yields:
@@ -112,10 +112,19 @@ def train_locally(
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Let layers that can only draw from torch's global generators draw from this seed, then restore those."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    """Seed torch's global generators, from which alone layers can draw, and restore them afterwards."""
+    # Directly, because torch.manual_seed costs as much as training on a small batch.
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 @contextmanager
