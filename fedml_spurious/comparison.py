@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fedml_spurious.averages import Spread
 from fedml_spurious.dataset_averages import Accuracies, DatasetAverage, average_over_datasets
@@ -15,11 +15,12 @@ from fedml_spurious.finished_runs import DatasetRuns, join_runs, load_run
 from fedml_spurious.formats import Document, Grid
 from fedml_spurious.method_names import GLOBAL, SELECTED_BY
 from fedml_spurious.paper_values import PAPER_ROUNDS, TABLE_1, TITLES, PaperCell
-from fedml_spurious.results import QUANTITIES, MethodSummary, summarize
+from fedml_spurious.results import QUANTITIES, Average, ClientResult, MethodSummary, average, summarize
 from fedml_spurious.table import (
     AGAINST_OURS,
     DIFFERENCE_COLUMNS,
     POOLS,
+    clients_note,
     difference_cell,
     difference_cells,
     difference_note,
@@ -27,7 +28,6 @@ from fedml_spurious.table import (
     spread_cell,
 )
 
-Average = Literal["mean", "weighted"]
 _COMPARED = ("acc_b", "acc_bc", "disparity", "abs_disparity")
 _OWN_SELECTION = "what its class says"
 
@@ -71,11 +71,29 @@ class DatasetTable:
 
     def accuracies(self) -> dict[str, Accuracies | None]:
         """Accuracies by method, in the form from which averages over data sets are made."""
-        found: dict[str, Accuracies | None] = {}
-        for summary in self.summaries:
-            acc_b, acc_bc = (self.values(summary)[name] for name in ("acc_b", "acc_bc"))
-            found[summary.method] = Accuracies(acc_b.mean, acc_bc.mean) if acc_b and acc_bc else None
+        return {method: self._accuracies(rows) for method, rows in self._compared().items()}
+
+    def references(self) -> dict[str, Accuracies | None]:
+        """Accuracies of the global model by method, over the clients to which the method applies."""
+        compared = self._compared()
+        clients = {method: {row.client for row in rows} for method, rows in compared.items()}
+        return {
+            method: self._accuracies([row for row in compared.get(GLOBAL, []) if row.client in own])
+            for method, own in clients.items()
+        }
+
+    def _compared(self) -> dict[str, list[ClientResult]]:
+        """Rows by method that have a disparity."""
+        found: dict[str, list[ClientResult]] = {method: [] for method in self.runs.methods()}
+        for row in self.runs.results:
+            if row.disparity is not None:
+                found[row.method].append(row)
         return found
+
+    def _accuracies(self, rows: Sequence[ClientResult]) -> Accuracies | None:
+        values = average(rows, self.average)
+        acc_b, acc_bc = values["acc_b"], values["acc_bc"]
+        return Accuracies(acc_b.mean, acc_bc.mean) if acc_b and acc_bc else None
 
 
 def make_tables(datasets: Sequence[DatasetRuns], average: Average) -> list[DatasetTable]:
@@ -169,6 +187,11 @@ def _notes(table: DatasetTable) -> list[str]:
         f"Federated seeds {_list(fl_seeds)}; personalization seeds {_list(p_seeds) or 'none'}; from "
         f"{_list([run.path for run in table.runs.runs])}.",
         setting_note(table.runs),
+        seeds_note(table.runs),
+        "Here |Disparity| is averaged over pairs of seeds; the paper's is that of its averages."
+        if table.runs.dataset in TABLE_1
+        else "",
+        clients_note(table.summaries),
         difference_note(table.summaries),
         selection_note(table.runs),
         coefficient_note(table.runs),
@@ -191,6 +214,21 @@ def setting_note(runs: DatasetRuns) -> str:
     return f"Setting: {'; '.join(parts)}."
 
 
+def seeds_note(runs: DatasetRuns) -> str:
+    """Which methods have which pairs of seeds, where these differ; empty where they do not."""
+    pairs: dict[str, set[tuple[int, int | None]]] = {}
+    for row in runs.results:
+        if row.method != GLOBAL:
+            pairs.setdefault(row.method, set()).add((row.fl_seed, row.p_seed))
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for method, found in pairs.items():
+        groups.setdefault(tuple(f"fl{fl} p{p}" for fl, p in sorted(found, key=str)), []).append(method)
+    if len(groups) < 2:
+        return ""
+    listed = "; ".join(f"{_list(methods)} {_list(found)}" for found, methods in groups.items())
+    return f"Not all methods have the same pairs of seeds: {listed}."
+
+
 def selection_note(runs: DatasetRuns) -> str:
     """How the epoch of a personal model was selected, by method."""
     rules: dict[str, list[str]] = {}
@@ -205,21 +243,30 @@ def coefficient_note(runs: DatasetRuns) -> str:
     """The coefficients of every method that has some."""
     texts = {method: runs.coefficients(method) for method in runs.methods()}
     listed = "; ".join(f"{method} {text}" for method, text in texts.items() if text)
-    return f"Coefficients: {listed}." if listed else ""
+    seeds = {decision.seeds for run in runs.runs for decision in run.decisions.values()}
+    named = " and ".join(sorted(f"fl{pair.fl_seed} p{pair.p_seed}" for pair in seeds))
+    tuned = f" Tuned with the seeds {named}." if named else ""
+    return f"Coefficients: {listed}.{tuned}" if listed else ""
 
 
 def _averages(tables: Sequence[DatasetTable]) -> Grid:
-    ours = average_over_datasets({table.runs.dataset: table.accuracies() for table in tables})
+    found = average_over_datasets(
+        {table.runs.dataset: table.accuracies() for table in tables},
+        {table.runs.dataset: table.references() for table in tables},
+    )
     rows = []
-    for method, average in ours.items():
-        paper = _paper_average(method, average.datasets)
-        cells = [method, str(len(average.datasets))]
+    for method, ours in found.items():
+        paper = _paper_average(method, ours.datasets)
+        cells = [method, str(len(ours.datasets))]
         for name in ("disparity", "abs_disparity", "gain_b", "gain_bc"):
-            cells += [_percent(getattr(average, name)), _percent(getattr(paper, name, None))]
+            cells += [_percent(getattr(ours, name)), _percent(getattr(paper, name, None))]
         rows.append(tuple(cells))
     headings = ("disparity", "|disparity|", "Acc_B gain", "Acc_BC gain")
     columns = ("method", "n", *(text for heading in headings for text in (heading, "paper")))
-    title = "Averages over n data sets, in percent; gains are over the global model on the same data sets"
+    title = (
+        "Averages over n data sets, in percent; |disparity| is that of a data set's average, gains are over "
+        "the global model on the same data sets and clients"
+    )
     return Grid(title, columns, tuple(rows))
 
 

@@ -39,7 +39,8 @@ class DatasetAverage:
         datasets: the data sets where the method has values.
         disparity: mean of the signed disparities.
         abs_disparity: mean of their absolute values; signs of different data sets do not cancel.
-        gain_b: mean of Acc_B minus that of ``global`` on the same data sets; None where ``global`` lacks one.
+        gain_b: mean of Acc_B minus that of ``global`` on the same data sets and clients; None where
+            ``global`` lacks one.
         gain_bc: the same of Acc_BC.
     """
 
@@ -50,7 +51,9 @@ class DatasetAverage:
     gain_bc: float | None
 
 
-def average_over_datasets(table: AccuracyTable) -> dict[str, DatasetAverage]:
+def average_over_datasets(
+    table: AccuracyTable, references: AccuracyTable | None = None
+) -> dict[str, DatasetAverage]:
     """Average every method over the data sets where it has values.
 
     With the paper's Table 1 this gives what its text quotes: 15.12 % for FT, 15.38 % for Ditto and 2.15 %
@@ -60,23 +63,30 @@ def average_over_datasets(table: AccuracyTable) -> dict[str, DatasetAverage]:
 
     Args:
         table: ours or the paper's.
+        references: cells of the global model by data set and method, over the method's clients; where absent
+            the cells of ``global``.
 
     Returns:
         Averages by method, in the order in which methods appear; methods without any value are left out.
     """
     methods = dict.fromkeys(method for cells in table.values() for method in cells)
-    found = {
-        method: {name: cell for name, cells in table.items() if (cell := cells.get(method)) is not None}
-        for method in methods
-    }
-    return {method: _average(cells, found.get(GLOBAL, {})) for method, cells in found.items() if cells}
+    averages = {}
+    for method in methods:
+        present = {name: cell for name, cells in table.items() if (cell := cells.get(method)) is not None}
+        against = {
+            name: references[name].get(method) if references else table[name].get(GLOBAL) for name in present
+        }
+        if present:
+            averages[method] = _average(present, against)
+    return averages
 
 
-def _average(cells: Mapping[str, Accuracies], reference: Mapping[str, Accuracies]) -> DatasetAverage:
+def _average(cells: Mapping[str, Accuracies], references: Mapping[str, Accuracies | None]) -> DatasetAverage:
     gain_b = gain_bc = None
-    if cells.keys() <= reference.keys():
-        gain_b = fmean(cell.acc_b - reference[name].acc_b for name, cell in cells.items())
-        gain_bc = fmean(cell.acc_bc - reference[name].acc_bc for name, cell in cells.items())
+    pairs = [(cell, other) for name, cell in cells.items() if (other := references[name]) is not None]
+    if len(pairs) == len(cells):
+        gain_b = fmean(cell.acc_b - other.acc_b for cell, other in pairs)
+        gain_bc = fmean(cell.acc_bc - other.acc_bc for cell, other in pairs)
     return DatasetAverage(
         tuple(cells),
         fmean(cell.disparity for cell in cells.values()),

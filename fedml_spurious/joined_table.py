@@ -10,10 +10,11 @@ from typing import cast
 import click
 from rich.console import Console
 
-from fedml_spurious.comparison import Average, make_tables, to_csv, to_document
+from fedml_spurious.comparison import make_tables, to_csv, to_document
 from fedml_spurious.errors import InputError
 from fedml_spurious.finished_runs import FinishedRun, join_runs, load_run
 from fedml_spurious.formats import Document, Grid, print_document, to_latex, to_markdown
+from fedml_spurious.results import Average
 from fedml_spurious.tuning_trail import explain
 
 _PIPE_WIDTH = 110  # in a file or a pipe no terminal sets the width, and wrapped cells are hard to read

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fedml_spurious.averages import Spread, client_mean, disparity, spread, weighted_mean
 from fedml_spurious.errors import InputError
@@ -102,13 +102,18 @@ def _parse(name: str, cell: str) -> Any:
     return int(cell) if name in _INTEGERS else float(cell)
 
 
+Average = Literal["mean", "weighted"]
+
+
 @dataclass(frozen=True)
 class MethodSummary:
     """A row of the table. Every value is averaged over clients first and over seeds then.
 
     Attributes:
         method: name of the method.
-        clients: number of clients.
+        clients: number of clients to which the method applies; the averages are over them.
+        conflicting_clients: those of them with bias-conflicting samples, over whom Acc_BC and disparity are.
+        all_clients: number of clients of the run.
         mean: client means (each client counts the same) of acc_b, acc_bc, disparity, abs_disparity, acc_adv.
         weighted: the same weighted by the clients' numbers of test samples.
         against_ours: client mean of the disparity minus that of ``ours``, with its confidence interval; None
@@ -117,6 +122,8 @@ class MethodSummary:
 
     method: str
     clients: int
+    conflicting_clients: int
+    all_clients: int
     mean: Mapping[str, Spread | None]
     weighted: Mapping[str, Spread | None]
     against_ours: Difference | None = None
@@ -134,8 +141,9 @@ QUANTITIES = {
 def summarize(results: Sequence[ClientResult]) -> list[MethodSummary]:
     """Average rows per method, in the order in which methods appear.
 
-    ``disparity`` is the difference of the averaged accuracies. ``abs_disparity`` is its absolute value for
-    every pair of seeds before the average over seeds, so that signs of different runs do not cancel.
+    ``disparity`` is the difference of the averaged accuracies, both over the clients that have both.
+    ``abs_disparity`` is its absolute value for every pair of seeds before the average over seeds, so that
+    signs of different runs do not cancel.
     """
     methods: dict[str, list[ClientResult]] = {}
     for result in results:
@@ -144,9 +152,11 @@ def summarize(results: Sequence[ClientResult]) -> list[MethodSummary]:
     return [
         MethodSummary(
             method,
+            len({row.client for row in rows if row.acc_b is not None}),
+            len({row.client for row in rows if row.disparity is not None}),
             len({row.client for row in rows}),
-            _averages(rows, _client_mean),
-            _averages(rows, _weighted),
+            average(rows, "mean"),
+            average(rows, "weighted"),
             None if method == HEADLINE else compare(_disparities(rows), headline),
         )
         for method, rows in methods.items()
@@ -161,26 +171,40 @@ def _disparities(rows: Sequence[ClientResult]) -> Disparities:
     return found
 
 
-def _client_mean(rows: Sequence[ClientResult]) -> dict[str, float | None]:
-    return {
-        name: client_mean([getattr(row, name) for row in rows]) for name in ("acc_b", "acc_bc", "acc_adv")
-    }
+def _client_mean(rows: Sequence[ClientResult], name: str) -> float | None:
+    return client_mean([getattr(row, name) for row in rows])
 
 
-def _weighted(rows: Sequence[ClientResult]) -> dict[str, float | None]:
-    weights = {"acc_b": "n_test", "acc_bc": "n_test_bc", "acc_adv": "n_test"}
-    return {
-        name: weighted_mean([getattr(row, name) for row in rows], [getattr(row, weight) for row in rows])
-        for name, weight in weights.items()
-    }
+def _weighted(rows: Sequence[ClientResult], name: str) -> float | None:
+    weight = "n_test_bc" if name == "acc_bc" else "n_test"
+    return weighted_mean([getattr(row, name) for row in rows], [getattr(row, weight) for row in rows])
 
 
-def _averages(rows: Sequence[ClientResult], pool: Any) -> dict[str, Spread | None]:
+_POOLS: Mapping[Average, Callable[[Sequence[ClientResult], str], float | None]] = {
+    "mean": _client_mean,
+    "weighted": _weighted,
+}
+
+
+def average(rows: Sequence[ClientResult], how: Average) -> dict[str, Spread | None]:
+    """Average the rows of one method over clients first and over pairs of seeds then.
+
+    Args:
+        rows: of one method.
+        how: ``mean``: every client counts the same; ``weighted``: as many times as it has test samples.
+
+    Returns:
+        By quantity; None where no row has a value.
+    """
+    pool = _POOLS[how]
     runs: dict[tuple[int, int | None], list[ClientResult]] = {}
     for row in rows:
         runs.setdefault((row.fl_seed, row.p_seed), []).append(row)
-    pooled = [pool(run) for run in runs.values()]
-    for values in pooled:
-        values["disparity"] = disparity(values["acc_b"], values["acc_bc"])
-        values["abs_disparity"] = None if values["disparity"] is None else abs(values["disparity"])
+    pooled = []
+    for run in runs.values():
+        # A client without a bias-conflicting sample says something of Acc_B, and nothing of the disparity.
+        both = [row for row in run if row.disparity is not None]
+        gap = disparity(pool(both, "acc_b"), pool(both, "acc_bc"))
+        values = {name: pool(run, name) for name in ("acc_b", "acc_bc", "acc_adv")}
+        pooled.append(values | {"disparity": gap, "abs_disparity": None if gap is None else abs(gap)})
     return {name: spread([values[name] for values in pooled]) for name in QUANTITIES}

@@ -25,6 +25,8 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 FEW_CLIENTS = 10
 """Below this many clients a table says that its intervals are too narrow."""
+FEW_FL_SEEDS = 5
+"""The same of federated seeds."""
 _SEED = 0
 _FL_SEEDS, _P_SEEDS, _CLIENTS = range(3)
 
@@ -39,6 +41,7 @@ class Difference:
         high: upper end.
         clients: clients that were compared: those with bias-conflicting samples.
         pairs: pairs of seeds that both methods have.
+        fl_seeds: different federated seeds among them.
     """
 
     mean: float
@@ -46,6 +49,7 @@ class Difference:
     high: float | None
     clients: int
     pairs: int
+    fl_seeds: int
 
 
 def compare(method: Disparities, reference: Disparities) -> Difference | None:
@@ -66,12 +70,14 @@ def compare(method: Disparities, reference: Disparities) -> Difference | None:
     if not clients:
         return None
     table = np.array([[found[client] - other[client] for client in clients] for found, other, _ in common])
+    fl_seeds = np.array([fl_seed for *_, fl_seed in common])
     low = high = None
     if table.size > 1:
-        means = resampled_means(table, np.array([fl_seed for *_, fl_seed in common]))
+        means = resampled_means(table, fl_seeds)
         tail = (1 - LEVEL) / 2
         low, high = (float(bound) for bound in np.quantile(means, [tail, 1 - tail]))
-    return Difference(float(table.mean()), low, high, len(clients), len(common))
+    different = len(np.unique(fl_seeds))
+    return Difference(float(table.mean()), low, high, len(clients), len(common), different)
 
 
 def _order(pair: tuple[int, int | None]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from fedml_spurious.averages import Spread
 from fedml_spurious.formats import Document, Grid, print_document, to_latex, to_markdown
 from fedml_spurious.method_names import BASELINE, GLOBAL, HEADLINE
 from fedml_spurious.results import QUANTITIES, MethodSummary
-from fedml_spurious.significance import FEW_CLIENTS, LEVEL, RESAMPLES, Difference
+from fedml_spurious.significance import FEW_CLIENTS, FEW_FL_SEEDS, LEVEL, RESAMPLES, Difference
 from fedml_spurious.storage import write_csv, write_text
 
 POOLS = {"mean": "client mean", "weighted": "sample-weighted mean"}
@@ -47,7 +47,8 @@ def write_table(folder: Path, summaries: Sequence[MethodSummary], notes: Sequenc
 
 def _document(summaries: Sequence[MethodSummary], notes: Sequence[str]) -> Document:
     grids = [_grid(summaries, pool, title) for pool, title in POOLS.items()]
-    return [*grids, *filter(None, [difference_note(summaries), *notes, conclude(summaries)])]
+    said = [clients_note(summaries), difference_note(summaries), *notes, conclude(summaries)]
+    return [*grids, *filter(None, said)]
 
 
 def _grid(summaries: Sequence[MethodSummary], pool: str, average: str) -> Grid:
@@ -62,7 +63,7 @@ def _grid(summaries: Sequence[MethodSummary], pool: str, average: str) -> Grid:
 
 
 def _title(summaries: Sequence[MethodSummary], average: str) -> str:
-    clients = max((summary.clients for summary in summaries), default=0)
+    clients = max((summary.all_clients for summary in summaries), default=0)
     runs = max((runs_of(summary.mean) for summary in summaries), default=0)
     deviation = f", mean ± standard deviation over {runs} runs" if runs > 1 else ""
     return f"{average.capitalize()} of {clients} clients{deviation}"
@@ -97,6 +98,23 @@ def difference_cells(difference: Difference | None) -> dict[str, Any]:
     return dict(zip(DIFFERENCE_COLUMNS, values, strict=True))
 
 
+def clients_note(summaries: Sequence[MethodSummary]) -> str:
+    """Which rows are of some clients only; empty where all are of all."""
+    found = [
+        f"{summary.method} applies to {summary.clients} of {summary.all_clients} clients, and its row is of "
+        "those."
+        for summary in summaries
+        if 0 < summary.clients < summary.all_clients
+    ]
+    found += [
+        f"{summary.method}: {summary.conflicting_clients} of {summary.clients} clients have bias-conflicting "
+        "samples, and Acc_BC and disparities are of those."
+        for summary in summaries
+        if summary.conflicting_clients < summary.clients
+    ]
+    return " ".join(found)
+
+
 def difference_note(summaries: Sequence[MethodSummary]) -> str:
     """What the intervals are of; empty where there are none."""
     found = [summary.against_ours for summary in summaries if summary.against_ours]
@@ -105,7 +123,10 @@ def difference_note(summaries: Sequence[MethodSummary]) -> str:
     clients = sorted({difference.clients for difference in found})
     pairs = sorted({difference.pairs for difference in found})
     heading = AGAINST_OURS.replace("\n", " ")
-    caveats = ["With so few clients the intervals are too narrow."] if clients[0] < FEW_CLIENTS else []
+    few = ["clients"] if clients[0] < FEW_CLIENTS else []
+    if any(1 < difference.fl_seeds < FEW_FL_SEEDS for difference in found):
+        few.append("federated seeds")
+    caveats = [f"With so few {' and '.join(few)} the intervals are too narrow."] if few else []
     caveats += ["One pair of seeds tells nothing about other seeds."] if pairs[0] == 1 else []
     what = (
         f"{heading}: client mean over {_either(clients)} clients with bias-conflicting samples and "
@@ -141,6 +162,8 @@ def conclude(summaries: Sequence[MethodSummary]) -> str:
         )
     taken_back = (ft_disparity - ours_disparity) / (ft_disparity - global_disparity)
     change = f"takes back {taken_back:.0%} of that rise" if taken_back >= 0 else "raises it further"
+    if taken_back > 1:
+        change = "takes back more than that rise"
     return (
         f"Fine-tuning raises the accuracy disparity from {global_disparity:.3f} to {ft_disparity:.3f}; ours "
         f"{change} (disparity {ours_disparity:.3f}), and {accuracy}."

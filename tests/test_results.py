@@ -12,7 +12,7 @@ import pytest
 from fedml_spurious.averages import client_mean, disparity, weighted_mean
 from fedml_spurious.errors import InputError
 from fedml_spurious.results import ClientResult, read_results, summarize, write_results
-from fedml_spurious.table import conclude, write_table
+from fedml_spurious.table import clients_note, conclude, write_table
 
 
 def row(method: str, client: str, acc_b: float | None, acc_bc: float | None, **more: Any) -> ClientResult:
@@ -72,6 +72,22 @@ def test_the_summary_averages_clients_first_and_seeds_then() -> None:
     assert mean["disparity"].count == 2
 
 
+def test_a_disparity_compares_the_same_clients() -> None:
+    """Client 1 has no bias-conflicting sample, client 2 nothing at all."""
+    rows = [row("uw", "0000", 0.9, 0.6), row("uw", "0001", 0.5, None), row("uw", "0002", None, None)]
+    (summary,) = summarize(rows)
+    for values in (summary.mean, summary.weighted):
+        assert values["acc_b"].mean == pytest.approx(0.7)
+        assert values["acc_bc"].mean == 0.6
+        assert values["disparity"].mean == values["abs_disparity"].mean == pytest.approx(0.3)
+    assert (summary.clients, summary.conflicting_clients, summary.all_clients) == (2, 1, 3)
+    assert clients_note([summary]) == (
+        "uw applies to 2 of 3 clients, and its row is of those. "
+        "uw: 1 of 2 clients have bias-conflicting samples, and Acc_BC and disparities are of those."
+    )
+    assert clients_note(summarize([row("ft", "0000", 0.9, 0.6), row("uw", "0000", None, None)])) == ""
+
+
 def summaries(**disparities: tuple[float, float]) -> Any:
     return summarize([row(name, "0000", b, b - gap) for name, (b, gap) in disparities.items()])
 
@@ -84,6 +100,10 @@ def summaries(**disparities: tuple[float, float]) -> Any:
             "0.050 to 0.250; ours takes back 75% of that rise (disparity 0.100), and its Acc_B is 0.100 abo",
         ),
         ({"global": (0.85, 0.05), "ft": (0.99, 0.25), "ours": (0.80, 0.30)}, "raises it further"),
+        (
+            {"global": (0.85, 0.05), "ft": (0.99, 0.25), "ours": (0.95, 0.01)},
+            "takes back more than that rise",
+        ),
         ({"global": (0.85, 0.05), "ft": (0.99, 0.25), "ours": (0.80, 0.10)}, "0.050 below the global"),
         ({"global": (0.85, 0.30), "ft": (0.99, 0.25), "ours": (0.95, 0.10)}, "did not raise the disparity"),
     ],

@@ -112,6 +112,41 @@ def test_parts_of_an_experiment_join_to_the_whole(tmp_path: Path) -> None:
     assert [row["seed_pairs"] for row in joined] == ["2", "4", "4", "4"]
 
 
+def test_a_method_of_some_clients_is_compared_on_those(tmp_path: Path) -> None:
+    """Clients 2 and 3 are easy, and UW does not apply to them: it gains 10 points, and loses none."""
+
+    def values(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float] | None:
+        if method == "uw":
+            return (0.6, 0.5) if client < 2 else None
+        easy = 0.4 * (client >= 2)
+        return {"global": (0.5 + easy, 0.5 + easy), "ours": (0.5 + easy, 0.45)}[method]
+
+    run = write_run(tmp_path / "run", values, methods=("global", "uw", "ours"), fl_seeds=(0, 1))
+    found = {row["method"]: row for row in rows_of(run)}
+    assert (found["uw"]["clients"], found["ours"]["clients"], found["uw"]["compared_clients"]) == (
+        "2",
+        "4",
+        "2",
+    )
+    # 0.1 for UW and, on the same clients, 0.05 for ours, which has 0.25 over all.
+    assert float(found["uw"]["disparity_minus_ours"]) == pytest.approx(0.05)
+    shown = table(run).output
+    assert re.search(r"^uw +1 +\+10\.00 .* \+10\.00 .* \+0\.00 ", shown, re.M)
+    said = " ".join(shown.split())
+    assert "uw applies to 2 of 4 clients, and its row is of those." in said
+    assert "With so few clients and federated seeds the intervals are too narrow." in said
+
+
+def test_methods_with_other_seeds_are_named(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "a", drawn, methods=("global", "ft"), fl_seeds=(0, 1)),
+        write_run(tmp_path / "b", drawn, methods=("global", "ours"), fl_seeds=(1,)),
+    ]
+    said = " ".join(table(*runs).output.split())
+    assert "Not all methods have the same pairs of seeds: ft fl0 p0, fl1 p0; ours fl1 p0." in said
+    assert "the same pairs of seeds" not in table(runs[0]).output
+
+
 @pytest.fixture
 def four(tmp_path: Path) -> list[Path]:
     """All data sets of the paper in another order, one of one's own, and all methods."""
