@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedml_spurious.attacks import BudgetSearch, SuccessCount, find_budget
 from fedml_spurious.config import Settings
-from fedml_spurious.storage import write_json
+from fedml_spurious.errors import InputError
+from fedml_spurious.storage import read_json, write_json
 from fedml_spurious.tasks import CountFooled, Workers, in_order
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,12 @@ def choose_budget(settings: Settings, workers: Workers, clients: Sequence[str], 
 
     Returns:
         The budget.
+
+    Raises:
+        InputError: what is stored there is broken, or was found on other clients.
     """
     if path.exists():
-        return float(json.loads(path.read_text(encoding="utf-8"))["eps"])
+        return _stored_budget(path, clients)
     attack = settings.attack_args
 
     def success_rate(eps: float) -> float:
@@ -51,5 +54,18 @@ def choose_budget(settings: Settings, workers: Workers, clients: Sequence[str], 
         )
     if not found.in_range:
         logger.warning("%s: the attack's success rate is outside the wanted range: %s", path.parent, found)
-    write_json(path, {"eps": found.eps, "in_range": found.in_range, "trail": found.trail})
+    write_json(
+        path,
+        {"eps": found.eps, "in_range": found.in_range, "trail": found.trail, "clients": list(clients)},
+    )
     return found.eps
+
+
+def _stored_budget(path: Path, clients: Sequence[str]) -> float:
+    stored = read_json(path, "eps", "clients")
+    if stored["clients"] != list(clients):
+        raise InputError(
+            f"{path}: the budget was found on other clients than those that are personalized now; give "
+            "another --output"
+        )
+    return float(stored["eps"])

@@ -16,6 +16,7 @@ from fedml_spurious.formats import Document, Grid
 from fedml_spurious.method_names import GLOBAL, SELECTED_BY
 from fedml_spurious.paper_values import PAPER_ROUNDS, TABLE_1, TITLES, PaperCell
 from fedml_spurious.results import QUANTITIES, Average, ClientResult, MethodSummary, average, summarize
+from fedml_spurious.storage import read_json
 from fedml_spurious.table import (
     AGAINST_OURS,
     DIFFERENCE_COLUMNS,
@@ -104,7 +105,7 @@ def make_tables(datasets: Sequence[DatasetRuns], average: Average) -> list[Datas
 def run_notes(folder: Path) -> list[str]:
     """How models were selected and coefficients chosen in one finished run."""
     (runs,) = join_runs([load_run(folder)])
-    return [note for note in (selection_note(runs), coefficient_note(runs)) if note]
+    return [note for note in (selection_note(runs), coefficient_note(runs), budget_note(runs)) if note]
 
 
 def to_document(tables: Sequence[DatasetTable]) -> Document:
@@ -195,6 +196,7 @@ def _notes(table: DatasetTable) -> list[str]:
         difference_note(table.summaries),
         selection_note(table.runs),
         coefficient_note(table.runs),
+        budget_note(table.runs),
     ]
     return ["\n".join(filter(None, lines))]
 
@@ -247,6 +249,17 @@ def coefficient_note(runs: DatasetRuns) -> str:
     named = " and ".join(sorted(f"fl{pair.fl_seed} p{pair.p_seed}" for pair in seeds))
     tuned = f" Tuned with the seeds {named}." if named else ""
     return f"Coefficients: {listed}.{tuned}" if listed else ""
+
+
+def budget_note(runs: DatasetRuns) -> str:
+    """The attack's budget of every global model, and how many attacks succeed with it (appendix C.2)."""
+    texts = []
+    for path in (path for run in runs.runs for path in sorted(run.path.glob("global/fl*/budget.json"))):
+        stored = read_json(path, "eps", "in_range", "trail")
+        rate = stored["trail"][-1][1]
+        outside = "" if stored["in_range"] else ", outside the wanted range"
+        texts.append(f"{path.parent.name} {stored['eps']:.3g} ({rate:.0%} of the attacks succeed{outside})")
+    return f"Attack budget: {_list(list(dict.fromkeys(texts)))}." if texts else ""
 
 
 def _averages(tables: Sequence[DatasetTable]) -> Grid:

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from fedml_spurious.attacks import Attack, Norm
 from fedml_spurious.batchnorm import BatchNormPolicy
+from fedml_spurious.errors import InputError
 from fedml_spurious.personalization import GLOBAL, METHODS, PAPER_METHODS, find_method
 from fedml_spurious.personalization.base import MethodSettings, Personalizer
 from fedml_spurious.training import LocalTraining
@@ -53,6 +54,13 @@ class Section(BaseModel):
     """A section of the configuration: unknown keys are errors and types are not converted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _refuse_repeats(section: Section, *keys: str) -> None:
+    for key in keys:
+        values = getattr(section, key) or ()
+        if len(set(values)) < len(values):
+            raise PydanticCustomError("repeats", "{key} names something twice", {"key": key})
 
 
 class CommonArgs(Section):
@@ -312,6 +320,11 @@ class PersonalizationArgs(Section):
     trajectory_interval: int = Field(default=0, ge=0)
     save_models: bool = False
 
+    @model_validator(mode="after")
+    def _no_repeats(self) -> PersonalizationArgs:
+        _refuse_repeats(self, "clients")
+        return self
+
 
 class ExperimentArgs(Section):
     """``experiment_args``: what is run from one configuration.
@@ -338,10 +351,7 @@ class ExperimentArgs(Section):
 
     @model_validator(mode="after")
     def _no_repeats(self) -> ExperimentArgs:
-        for key in ("methods", "fl_seeds", "personalization_seeds"):
-            values = getattr(self, key) or ()
-            if len(set(values)) < len(values):
-                raise PydanticCustomError("repeats", "{key} names something twice", {"key": key})
+        _refuse_repeats(self, "methods", "fl_seeds", "personalization_seeds")
         return self
 
 
@@ -409,6 +419,17 @@ class Settings(Section):
         own = getattr(self.personalization_args, name).model_dump()
         return found(found.settings_type(**{**own, **(options or {})}))
 
+    def grids(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """Values of a coefficient among which tuning chooses, ascending, by method of this run and option."""
+        found = {}
+        for name, grid in self.experiment_args.grids.items():
+            own = getattr(self.personalization_args, name)
+            found[name] = {
+                option: tuple(sorted(_taken(own, option, value) for value in values))
+                for option, values in grid.items()
+            }
+        return {name: grid for name, grid in found.items() if name in self.methods()}
+
     def methods(self) -> dict[str, Personalizer[Any] | None]:
         """The methods by name, in the order of the table, with their options; None is the global model."""
         names = [
@@ -427,6 +448,12 @@ class Settings(Section):
         )
 
 
+def _taken(own: MethodSettings, option: str, value: float) -> float:
+    """A value of a grid as the method's options take it: 1 as 1.0 where they have decimals."""
+    taken: float = getattr(type(own)(**{**own.model_dump(), option: value}), option)
+    return taken
+
+
 def is_one_value(value: Any) -> bool:
     """Whether an option is a number, a text or a truth value, and no list or section."""
     return value is None or isinstance(value, (bool, int, float, str))
@@ -442,14 +469,26 @@ def _check_grid(name: str, own: Any, option: str, values: Sequence[float]) -> No
         problem = f"{name} has no such option; it has {known}"
     else:
         try:
+            taken = []
             for value in values:
-                type(own)(**{**own.model_dump(), option: value})
-            return
+                taken.append(_taken(own, option, value))
+            if len(set(taken)) == len(taken):
+                return
+            problem = "names a value twice"
         except ValidationError as error:
             problem = f"{value:g}: {error.errors()[0]['msg']}"
     raise PydanticCustomError(
         "grid", "experiment_args.{where}: {problem}", {"where": where, "problem": problem}
     )
+
+
+def _check_name(entry: str, name: Any, known: Mapping[str, Any]) -> None:
+    """Make sure that a method of the user's own has a name for sections, folders and tables."""
+    where = f"experiment_args.methods: {entry} has the name {name!r}"
+    if not (isinstance(name, str) and name.isidentifier() and name.isascii()):
+        raise InputError(f"{where}; expected letters, digits and underscores")
+    if name == GLOBAL or name in known or name in PersonalizationArgs.model_fields:
+        raise InputError(f"{where}, which something else has; give the class another name")
 
 
 @cache
@@ -463,7 +502,11 @@ def settings_type(methods: tuple[str, ...]) -> type[Settings]:
         InputError: there is no such method, or two have the same name.
     """
     known = dict(METHODS)
-    known.update((find_method(name).name, find_method(name)) for name in methods if name != GLOBAL)
+    for entry in methods:
+        if entry != GLOBAL and entry not in METHODS:
+            method = find_method(entry)
+            _check_name(entry, method.name, known)
+            known[method.name] = method
     fields: dict[str, Any] = {
         name: (method.settings_type, method.settings_type()) for name, method in known.items()
     }

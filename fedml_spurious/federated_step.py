@@ -22,7 +22,7 @@ from fedml_spurious.network import global_model
 from fedml_spurious.progress import Stage
 from fedml_spurious.run_folder import RunFolder
 from fedml_spurious.splits import SplitFolder
-from fedml_spurious.storage import write_bytes, write_csv, write_json
+from fedml_spurious.storage import read_json, write_bytes, write_csv, write_json
 from fedml_spurious.tasks import MeasureGlobal, Workers, in_order
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def finished_rounds(folder: RunFolder, settings: Settings, fl_seed: int) -> int:
     if (part / "model.pt").exists():
         return settings.train_args.comm_round
     if (part / "checkpoint.pt").exists():
-        return int(load_tensors(part / "checkpoint.pt")["rounds"])
+        return int(_load_checkpoint(part / "checkpoint.pt")["rounds"])
     return 0
 
 
@@ -92,7 +92,7 @@ def train_global_model(
         return model.to(device)
     start, rows = 0, list[dict[str, Any]]()
     if (part / "checkpoint.pt").exists():
-        checkpoint = load_tensors(part / "checkpoint.pt")
+        checkpoint = _load_checkpoint(part / "checkpoint.pt")
         load_checked(model, checkpoint["model"], part / "checkpoint.pt")
         start, rows = checkpoint["rounds"], checkpoint["rows"]
         logger.info("global model fl%d: going on after %d rounds", fl_seed, start)
@@ -157,7 +157,7 @@ def _claim(part: Path, wanted: Mapping[str, Any]) -> None:
     if not path.exists():
         write_json(path, wanted)
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, "sha256", "determined_by")
     if found["sha256"] == wanted["sha256"]:
         return
     before, now = found["determined_by"], wanted["determined_by"]
@@ -165,6 +165,13 @@ def _claim(part: Path, wanted: Mapping[str, Any]) -> None:
     raise InputError(
         f"{part}: was made from other settings or data (changed: {', '.join(changed)}); give another --output"
     )
+
+
+def _load_checkpoint(path: Path) -> dict[str, Any]:
+    content = load_tensors(path)
+    if not isinstance(content, dict) or not {"rounds", "model", "rows"} <= content.keys():
+        raise InputError(f"{path}: is no checkpoint; remove the file to start this part again")
+    return content
 
 
 def load_checked(model: nn.Module, state: State, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from fedml_spurious.errors import InputError
 from fedml_spurious.method_names import GLOBAL, SELECTED_BY
 from fedml_spurious.paper_values import TITLES
 from fedml_spurious.results import ClientResult, read_results
+from fedml_spurious.storage import read_json
 from fedml_spurious.tuning_trail import Decision, coefficients_text, read_decisions
 
 # What may differ between runs that are joined: it does not change what a number is of.
@@ -127,18 +127,25 @@ def _read_config(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: cannot be read ({error}); expected the configuration of a run") from None
     if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
         raise InputError(f"{path}: is no configuration of a run; expected sections such as data_args")
+    experiment = content.get("experiment_args", {})
+    for key in ("methods", "fl_seeds", "personalization_seeds"):
+        if not isinstance(experiment.get(key, []), list):
+            raise InputError(
+                f"{path}: experiment_args.{key}: expected a list, got {experiment[key]!r}; expected the "
+                "configuration that a run wrote"
+            )
     return content
 
 
 def _fingerprint(path: Path) -> str | None:
     for found in sorted(path.glob("global/fl*/identity.json")):
-        try:
-            return str(json.loads(found.read_text(encoding="utf-8"))["determined_by"]["data"])
-        except (ValueError, KeyError, TypeError, OSError):
-            raise InputError(
-                f"{found}: is broken; expected what determined the global model. Take the run folder from "
-                "where it was written"
-            ) from None
+        determined_by = read_json(found, "determined_by")["determined_by"]
+        if isinstance(determined_by, dict) and "data" in determined_by:
+            return str(determined_by["data"])
+        raise InputError(
+            f"{found}: is broken; expected what determined the global model. Take the run folder from where "
+            "it was written"
+        )
     return None
 
 
@@ -148,9 +155,9 @@ def _require_whole(run: FinishedRun) -> None:
     datasets = {row.dataset for row in run.results}
     expected = run.config.get("data_args", {}).get("dataset")
     if datasets != {expected}:
-        found = ", ".join(sorted(datasets)) or "no rows"
+        named = ", ".join(sorted(datasets)) or "no rows"
         raise InputError(
-            f"{path}: has {found}, but config.yaml is of {expected}; finish the run with --resume, which "
+            f"{path}: has {named}, but config.yaml is of {expected}; finish the run with --resume, which "
             "writes it again"
         )
     parts = run.parts()
@@ -158,6 +165,12 @@ def _require_whole(run: FinishedRun) -> None:
         raise InputError(
             f"{path}: has two rows for one method, seeds and client; write it again with --resume"
         )
+    clients = {row.client for row in run.results}
+    for part, found in parts.items():
+        for client in sorted(clients - found.keys()):
+            raise InputError(
+                f"{path}: has no row of client {client} for {_part_text(part)}; write it again with --resume"
+            )
     experiment = run.config.get("experiment_args", {})
     methods = list(experiment.get("methods", ()))
     # A method of one's own is named module:Class here and by a name that only its class knows there.

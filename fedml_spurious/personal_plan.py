@@ -40,7 +40,9 @@ def personalize(
     Returns:
         The rows of ``results.csv``: by method, the two seeds, and client.
     """
-    store = ResultStore(folder)
+    # Silos keep their models for themselves, where the server does not see them.
+    in_silos = settings.common_args.training_type == "cross_silo"
+    store = ResultStore(folder, models=settings.personalization_args.save_models and not in_silos)
     tuner = Tuner(settings, store, clients)
     doer = _Doer(folder, workers, store, settings, models, clients)
     untuned = [_tuned(work, tuner) for work in _plan(settings, clients) if work.method not in tuner.grids]

@@ -26,10 +26,11 @@ class ResultStore:
 
     Args:
         folder: the run folder.
+        models: whether work is done only when its personal model is there too.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder, *, models: bool = False) -> None:
+        self.folder, self.models = folder, models
         self._parts: dict[Path, _Part] = {}
 
     def path(self, work: Work) -> Path:
@@ -47,7 +48,14 @@ class ResultStore:
 
     def has(self, work: Work) -> bool:
         """Whether this work is done."""
-        return work.client in self._part(self.path(work))
+        row = self._part(self.path(work)).get(work.client)
+        if row is None:
+            return False
+        has_model = self.models and work.p_seed is not None and row.acc_b is not None
+        return not has_model or self._model(work).exists()
+
+    def _model(self, work: Work) -> Path:
+        return self.path(work) / "models" / f"{work.client}.pt"
 
     def get(self, work: Work) -> ClientResult:
         """The result of finished work."""
@@ -59,7 +67,7 @@ class ResultStore:
         if outcome.trajectory:
             _merge_trajectory(path / "trajectory.csv", work.client, outcome.trajectory)
         if outcome.state is not None:
-            save_tensors(path / "models" / f"{work.client}.pt", outcome.state)
+            save_tensors(self._model(work), outcome.state)
         rows = self._part(path)
         rows[work.client] = outcome.result
         write_results(path / "clients.csv", [rows[client] for client in sorted(rows)])
@@ -81,7 +89,7 @@ class ResultStore:
             if rows:
                 write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)
             for work in works:
-                _link(self.path(work) / "models" / f"{work.client}.pt", target / "models")
+                _link(self._model(work), target / "models")
 
 
 def _trajectory(part: Path, client: str) -> list[dict[str, str]]:
@@ -100,6 +108,7 @@ def _merge_trajectory(path: Path, client: str, rows: Sequence[dict[str, Any]]) -
 def _link(model: Path, folder: Path) -> None:
     """Give a model a second name, which takes no space; where the disk has no links, copy it."""
     if not model.exists():
+        (folder / model.name).unlink(missing_ok=True)  # of other options, whose results were there before
         return
     with atomic_path(folder / model.name) as draft:
         try:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import BaseModel
 
 from fedml_spurious import __version__
 from fedml_spurious.config import Settings, is_one_value
@@ -39,6 +40,7 @@ _FREE = (
     ("personalization_args", "save_models"),
 )
 _GROWING = ("methods", "fl_seeds", "personalization_seeds")
+_DERIVED = ("results.csv", "table.csv", "table.md", "table.tex")
 _PLAIN_LABEL = re.compile(r"[\w.,=+-]{1,200}")
 _PACKAGES = ("fedml", "torch", "torchvision", "numpy", "h5py", "pydantic")
 
@@ -155,9 +157,16 @@ def _foreign_files(path: Path) -> list[str]:
 
 
 def write_config(folder: RunFolder, settings: Settings) -> None:
-    """Write the resolved configuration, which can be run again with ``--cf``, and the environment."""
-    content = settings.model_dump(mode="json", exclude_none=True)
-    write_text(folder.config, yaml.safe_dump(content, sort_keys=False))
+    """Write the resolved configuration, which can be run again with ``--cf``, and the environment.
+
+    Results of another configuration are removed: they are put together anew from the rows that are kept, and
+    until then nobody may take them for results of this one.
+    """
+    content = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != content:
+        for name in _DERIVED:
+            (folder.path / name).unlink(missing_ok=True)
+        write_text(folder.config, content)
     versions = {name: metadata.version(name) for name in _PACKAGES}
     write_json(
         folder.path / "environment.json",
@@ -181,19 +190,17 @@ def _gpu_name(settings: Settings) -> str | None:
 
 
 def _require_same(folder: RunFolder, settings: Settings) -> None:
-    try:
-        before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder.config}: cannot be read ({error}); give another --output") from None
+    before = _stored_config(folder.config)
     now = settings.model_dump(mode="json", exclude_none=True)
     old, new = flatten(before), flatten(now)
+    absent = {key for key in new if key not in old and _may_be_absent(key, before, settings)}
     changed = [
         f"{'.'.join(key)}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}"
-        for key in sorted(old.keys() | new.keys())
+        for key in sorted((old.keys() | new.keys()) - absent)
         if old.get(key) != new.get(key) and not _is_free(key, new.get(key, old.get(key)))
     ]
-    for key in _GROWING:
-        gone = set(before.get("experiment_args", {}).get(key, [])) - set(_experiment_values(settings, key))
+    for key, values in _experiment_values(before).items():
+        gone = set(values) - set(_experiment_values(now)[key])
         if gone:
             changed.append(f"experiment_args.{key}: {sorted(gone)} was there and is not any more")
     if changed:
@@ -203,13 +210,43 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
         )
 
 
-def _experiment_values(settings: Settings, key: str) -> tuple[Any, ...]:
-    return settings.fl_seeds if key == "fl_seeds" else getattr(settings.experiment_args, key)
+def _stored_config(path: Path) -> dict[str, dict[str, Any]]:
+    """The configuration of the run that is there."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give another --output") from None
+    if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
+        raise InputError(f"{path}: is no configuration that a run wrote; give another --output")
+    return content
+
+
+def _experiment_values(config: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """What may grow and not shrink, by its key."""
+    experiment = config.get("experiment_args", {})
+    seeds = [config.get("common_args", {}).get("random_seed", 0)]
+    found = {key: experiment.get(key) or [] for key in _GROWING}
+    return found | {"fl_seeds": found["fl_seeds"] or seeds}
+
+
+def _may_be_absent(key: tuple[str, ...], before: Mapping[str, Mapping[str, Any]], settings: Settings) -> bool:
+    """Whether a run without this key was no other: it had not got the method, or the key is a newer one."""
+    section, *names = key
+    if section == "personalization_args" and len(names) > 1 and names[0] not in before.get(section, {}):
+        return True
+    value: Any = settings
+    for name in key[:-1]:
+        value = getattr(value, name, None)
+    known = type(value).model_fields if isinstance(value, BaseModel) else {}
+    return key[-1] in known and getattr(value, key[-1]) == known[key[-1]].get_default(
+        call_default_factory=True
+    )
 
 
 def _is_free(key: tuple[str, ...], value: Any) -> bool:
-    # Results are kept by the options of their method, so these may change: other options, other results.
-    of_a_method = key[0] == "personalization_args" and len(key) > 2 and is_one_value(value)
+    # Results are kept by the options of their method that are one value, so these may change: other options,
+    # other results.
+    of_a_method = key[0] == "personalization_args" and len(key) == 3 and is_one_value(value)
     return of_a_method or any(key[: len(free)] == free for free in _FREE)
 
 

@@ -80,10 +80,45 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
     write_text(path, buffer.getvalue())
 
 
+_AGAIN = "remove the file and continue with --resume, which makes it again"
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file that :func:`write_csv` wrote; cells stay text."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    """Read a CSV file that :func:`write_csv` wrote; cells stay text.
+
+    Raises:
+        InputError: the file cannot be read or is cut short.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}); {_AGAIN}") from None
+    if not text.endswith("\n"):
+        raise InputError(f"{path}: broken table, its last line is cut short; {_AGAIN}")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise InputError(f"{path}: broken table, line {number} has another number of cells; {_AGAIN}")
+    return rows
+
+
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON file that :func:`write_json` wrote.
+
+    Args:
+        path: the file.
+        keys: what it must have.
+
+    Raises:
+        InputError: the file cannot be read, or lacks a key.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); {_AGAIN}") from None
+    if not isinstance(content, dict) or not all(key in content for key in keys):
+        raise InputError(f"{path}: broken, expected {', '.join(keys)}; {_AGAIN}")
+    return content
 
 
 def sha256_of(path: Path) -> str:

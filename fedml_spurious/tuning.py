@@ -132,12 +132,7 @@ class Tuner:
         self.settings, self.store, self.clients = settings, store, tuple(clients)
         self.experiment = settings.experiment_args
         self.seeds = settings.fl_seeds[0], self.experiment.personalization_seeds[0]
-        methods = settings.methods()
-        self.grids = {
-            name: {option: tuple(sorted(values)) for option, values in grid.items()}
-            for name, grid in self.experiment.grids.items()
-            if name in methods
-        }
+        self.grids = settings.grids()
         # One decision for all clients, or one each.
         shared = self.experiment.tuning == "shared"
         self.groups = [self.clients] if shared else [(client,) for client in self.clients]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,16 @@ def without_time(folder: Path) -> list[dict[str, str]]:
         return [
             {name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(stream)
         ]
+
+
+def client_events(folder: Path) -> list[tuple[Any, ...]]:
+    """Every piece of work that was done, in the order in which it was noted."""
+    lines = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+    return [
+        (line["method"], line["fl_seed"], line["p_seed"], line["client"], *sorted(line["options"].items()))
+        for line in lines
+        if line["event"] == "client"
+    ]
 
 
 def weights(folder: Path, fl_seed: int = 0) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ DATA = "data_args: {dataset: colored_mnist, data_cache_dir: splits}\n"
         (DATA + "attack_args: {norm: l1}\n", "attack_args.norm: expected 'linf' or 'l2', got text 'l1'"),
         (DATA + "experiment_args: {methods: [ft, fT]}\n", "unknown method 'fT'"),
         (DATA + "experiment_args: {methods: [ft, ft]}\n", "methods names something twice"),
+        (DATA + "personalization_args: {clients: ['1', '1']}\n", "clients names something twice"),
         (DATA + "experiment_args: {fl_seeds: []}\n", "experiment_args.fl_seeds"),
         (DATA + "common_args: {training_type: cross_cloud}\n", "common_args.training_type"),
         (
@@ -161,6 +163,31 @@ def test_a_method_of_ones_own_brings_its_options(tmp_path: Path, monkeypatch: py
         load_settings(path)
     path.write_text(DATA + "experiment_args: {methods: [mine_that_is_not_there:Mine]}\n")
     with pytest.raises(InputError, match="with the module beside the configuration, installed, or on"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ft", "which something else has"),
+        ("global", "which something else has"),
+        ("clients", "which something else has"),
+        ("../elsewhere", "expected letters, digits and underscores"),
+        ("", "expected letters, digits and underscores"),
+    ],
+)
+def test_the_name_of_a_method_of_ones_own_is_checked(
+    name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    module = f"named_{abs(hash(name))}"
+    (tmp_path / f"{module}.py").write_text(
+        "from fedml_spurious.personalization.base import MethodSettings, Personalizer\n"
+        f"class Mine(Personalizer[MethodSettings]):\n    name = {name!r}\n"
+    )
+    path = tmp_path / "own.yaml"
+    path.write_text(DATA + f"experiment_args: {{methods: [ft, '{module}:Mine']}}\n")
+    with pytest.raises(InputError, match=re.escape(f"{module}:Mine has the name {name!r}") + f".*{expected}"):
         load_settings(path)
 
 

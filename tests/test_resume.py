@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from running import Finished, invoke, weights, without_time
+from running import Finished, client_events, invoke, weights, without_time
 
 from fedml_spurious import storage
 from fedml_spurious.cli import main
@@ -48,6 +48,7 @@ def test_methods_and_seeds_may_join_later_and_old_rows_stay(
     new = [tuple(row.items()) for row in without_time(folder)]
     assert len(new) == 2 * 4 + 3 * 2 * 2 * 4
     assert set(old) <= set(new)
+    require_nothing_done_twice(folder)
     shrunk = invoke(config, folder, "--resume")
     assert shrunk.exit_code == 2
     assert "['l2'] was there and is not any more" in shrunk.output
@@ -61,6 +62,11 @@ def test_a_folder_with_another_run_is_refused(finished: Finished) -> None:
     other = invoke(config | {"train_args": config["train_args"] | {"epochs": 2}}, folder, "--resume")
     assert other.exit_code == 2
     assert "train_args.epochs: was 1, is 2" in other.output
+
+
+def require_nothing_done_twice(folder: Path) -> None:
+    done = client_events(folder)
+    assert len(set(done)) == len(done)
 
 
 class Killed(BaseException):
@@ -95,6 +101,7 @@ def test_a_run_stopped_between_any_two_writes_resumes_to_the_same_bytes(
     result = invoke(config, folder, "--resume")
     assert result.exit_code == 0, result.output
     assert without_time(folder) == without_time(reference)
+    require_nothing_done_twice(folder)
     for part in ("personal/ours/fl1_p0/trajectory.csv", "global/fl1/rounds.csv", "global/fl0/rounds.csv"):
         assert (folder / part).read_bytes() == (reference / part).read_bytes()
     for seed in (0, 1):
@@ -146,6 +153,7 @@ def test_kill_9_and_ctrl_c_then_resume(finished: Finished, tmp_path: Path) -> No
     assert f"--output {folder} --resume" in stderr
     assert invoke(config, folder, "--resume").exit_code == 0
     assert without_time(folder) == without_time(reference)
+    require_nothing_done_twice(folder)
     assert all(torch.equal(value, weights(reference)[name]) for name, value in weights(folder).items())
 
 

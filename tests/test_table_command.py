@@ -137,6 +137,18 @@ def test_a_method_of_some_clients_is_compared_on_those(tmp_path: Path) -> None:
     assert "With so few clients and federated seeds the intervals are too narrow." in said
 
 
+def test_the_attack_budget_is_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", drawn, fl_seeds=(0, 1))
+    for seed, rates, in_range in ((0, (0.9, 0.45), True), (1, (0.9, 0.125), False)):
+        content = {"eps": 0.02, "in_range": in_range, "trail": [[0.03, rates[0]], [0.02, rates[1]]]}
+        (run / f"global/fl{seed}/budget.json").write_text(json.dumps(content))
+    said = " ".join(table(run).output.split())
+    assert (
+        "Attack budget: fl0 0.02 (45% of the attacks succeed), fl1 0.02 (12% of the attacks succeed, outside "
+        "the wanted range)." in said
+    )
+
+
 def test_methods_with_other_seeds_are_named(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path / "a", drawn, methods=("global", "ft"), fl_seeds=(0, 1)),
@@ -314,6 +326,23 @@ def _cut(run: Path) -> None:
     (run / "results.csv").write_text("".join(line for line in lines if ",ours,1," not in line))
 
 
+def _shorten(characters: int, more: str = "") -> Any:
+    def damage(run: Path) -> None:
+        text = (run / "results.csv").read_text()
+        (run / "results.csv").write_text(text[: len(text) - characters] + more)
+
+    return damage
+
+
+def _without_last_line(run: Path) -> None:
+    lines = (run / "results.csv").read_text().splitlines(keepends=True)
+    (run / "results.csv").write_text("".join(lines[:-1]))
+
+
+def _write_bytes(name: str, content: bytes) -> Any:
+    return lambda run: (run / name).write_bytes(content)
+
+
 def _twice(run: Path) -> None:
     text = (run / "results.csv").read_text()
     (run / "results.csv").write_text(text + text.splitlines(keepends=True)[-1])
@@ -327,10 +356,17 @@ def _twice(run: Path) -> None:
         (_cut, "the run is unfinished, its configuration asks for ours with fl_seed 1 and p_seed 0"),
         (_twice, "results.csv: has two rows for one method, seeds and client"),
         (_write("results.csv", "a,b\n1,2\n"), "results.csv: broken table"),
+        (_shorten(1), "results.csv: broken table, its last line is cut short"),
+        (_shorten(0, "x,y\n"), "results.csv: broken table, line 26 has another number of cells"),
+        (_without_last_line, "has no row of client 0003 for ours with fl_seed 1 and p_seed 0; write it"),
+        (_write_bytes("results.csv", b"\xff\n"), "results.csv: cannot be read as a table"),
+        (_write("config.yaml", "experiment_args: {methods: 5}\n"), "args.methods: expected a list, got 5"),
         (_write("config.yaml", "data_args: [\n"), "config.yaml: cannot be read"),
         (_write("config.yaml", "5\n"), "config.yaml: is no configuration of a run"),
         (_write("config.yaml", "data_args: {dataset: celeba_real}\n"), "has colored_mnist, but config.yaml"),
-        (_write("global/fl0/identity.json", "{}"), "identity.json: is broken"),
+        (_write("global/fl0/identity.json", "{}"), "broken, expected determined_by; remove"),
+        (_write("global/fl0/identity.json", '{"determined_by": 1}'), "identity.json: is broken"),
+        (_write("global/fl0/identity.json", "{"), "identity.json: cannot be read as JSON"),
         (_remove("tuning/ours/decision.json"), "decision.json: cannot be read (No such file"),
         (_write("tuning/ours/decision.json", "{}"), "decision.json: cannot be read (method: Field required)"),
     ],

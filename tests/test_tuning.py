@@ -183,7 +183,8 @@ def test_fixed_options_may_change_and_what_was_made_is_kept(tuned: dict[str, Any
     # A grid that holds values of before tries only the third, and taking the grid away brings back the first.
     tuned_rows = results_with(0.0, grids={"ditto": {"lam": [0.0, 0.1, 1000.0]}})
     assert len(events(folder)) == 12
-    assert tuned_rows == rows(folder / "results.csv")
+    chosen = json.loads((folder / "tuning/ditto/decision.json").read_text())["chosen"]["lam"]
+    assert tuned_rows == rows(folder / f"personal/ditto/lam={chosen}/fl0_p0/clients.csv")
     assert results_with(0.0) == weak
     assert len(events(folder)) == 12
 
@@ -255,6 +256,7 @@ def test_the_conflicting_test_set_has_no_say_in_a_choice(
         ({"our": {"lam_adv": [1.0]}}, "no method of that name"),
         ({"ours": {"lam_adv": [1.0, -1.0]}}, "-1: Input should be greater than or equal to 0"),
         ({"ours": {"lam_adv": []}}, "at least 1 item"),
+        ({"ours": {"lam_adv": [1, 0.1, 1.0]}}, "lam_adv: names a value twice"),
     ],
 )
 def test_a_grid_that_does_not_fit_is_refused(
