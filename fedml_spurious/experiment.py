@@ -25,7 +25,7 @@ from fedml_spurious.network import global_model
 from fedml_spurious.personal_plan import describe_plan, personalize
 from fedml_spurious.progress import stage
 from fedml_spurious.results import MethodSummary, summarize, write_results
-from fedml_spurious.run_folder import RunFolder, check_folder, scratch_folder, write_config
+from fedml_spurious.run_folder import RunFolder, check_folder, hold_folder, scratch_folder, write_config
 from fedml_spurious.splits import SplitFolder
 from fedml_spurious.table import show_table, write_table
 from fedml_spurious.tasks import LocalWorkers, Workers
@@ -58,18 +58,19 @@ def run_experiment(
     # Other processes compute on devices of their own.
     device = choose_device(settings) if hire is None else torch.device("cpu")
     hire = hire or partial(_work_alone, settings, device)
-    folder = check_folder(output, settings, resume=resume)
-    try:
-        with log_file(folder.log), scratch_folder(output), hire() as workers_for:
-            summaries = _run(settings, folder, device, console, workers_for)
-    except InputError:
-        _leave_no_trace(folder)
-        raise
-    except OSError as error:
-        raise RunError(
-            f"{error.filename or output}: {error.strerror or error}. What was finished is kept; free space "
-            "or permissions on that disk, then continue with --resume"
-        ) from error
+    with hold_folder(output):
+        folder = check_folder(output, settings, resume=resume)
+        try:
+            with log_file(folder.log), scratch_folder(output), hire() as workers_for:
+                summaries = _run(settings, folder, device, console, workers_for)
+        except InputError:
+            _leave_no_trace(folder)
+            raise
+        except OSError as error:
+            raise RunError(
+                f"{error.filename or output}: {error.strerror or error}. What was finished is kept; free "
+                "space or permissions on that disk, then continue with --resume"
+            ) from error
     show_table(_printer(), summaries, run_notes(output))
     console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
 
@@ -214,4 +215,5 @@ def log_to(handler: logging.Handler) -> Iterator[None]:
         logging.captureWarnings(False)
         root.handlers[:] = before
         root.setLevel(level)
-        handler.close()
+        with suppress(OSError):  # as for what could not be written to it
+            handler.close()

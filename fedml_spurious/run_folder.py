@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -26,6 +28,8 @@ from fedml_spurious import __version__
 from fedml_spurious.config import Settings, is_one_value
 from fedml_spurious.errors import InputError, RunError
 from fedml_spurious.storage import PARTIAL_SUFFIX, require_writable_folder, write_json, write_text
+
+logger = logging.getLogger(__name__)
 
 # What may differ between a run and its continuation: it does not change the numbers of finished parts.
 _FREE = (
@@ -119,7 +123,7 @@ def check_folder(path: Path, settings: Settings, *, resume: bool) -> RunFolder:
     """Make sure that a run with these settings may be written to ``path``.
 
     Args:
-        path: the folder; created where it is absent.
+        path: the folder, which is there and may be written.
         settings: settings of the run.
         resume: whether a run that is there may be continued.
 
@@ -127,23 +131,48 @@ def check_folder(path: Path, settings: Settings, *, resume: bool) -> RunFolder:
         The folder. Nothing of the run is written yet.
 
     Raises:
-        InputError: the folder cannot be written, holds something else, or holds another run.
+        InputError: the folder holds something else, or another run.
     """
     folder = RunFolder(path)
-    fresh = not path.exists()
-    require_writable_folder(path)
     if folder.config.exists():
         if not resume:
             raise InputError(
                 f"{path}: holds a run already. Continue it with --resume, or give another --output"
             )
         _require_same(folder, settings)
-    elif not fresh and _foreign_files(path):
+    elif _foreign_files(path):
         raise InputError(
             f"{path}: holds files that are no run of ours ({', '.join(_foreign_files(path)[:3])}). "
             "Give an empty or new folder as --output"
         )
     return folder
+
+
+@contextmanager
+def hold_folder(path: Path) -> Iterator[None]:
+    """Keep a folder from being written by two runs at once; created where it is absent.
+
+    The lock goes with the process, however that ends. Some network file systems have no locks; there nothing
+    is kept.
+
+    Raises:
+        InputError: the folder cannot be written, or another process holds it.
+    """
+    require_writable_folder(path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{path}: another process is working on the run in this folder; wait for it or end it, or "
+                "give another --output"
+            ) from None
+        except OSError as error:
+            logger.info("%s cannot be locked: %s", path, error)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _foreign_files(path: Path) -> list[str]:

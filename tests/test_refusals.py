@@ -9,6 +9,8 @@ import pytest
 import torch
 from running import invoke
 
+from fedml_spurious.run_folder import hold_folder
+
 
 def change(config: dict[str, Any], section: str, **values: Any) -> dict[str, Any]:
     return config | {section: config.get(section, {}) | values}
@@ -80,6 +82,17 @@ def test_an_output_that_cannot_be_written(tiny: dict[str, Any], tmp_path: Path) 
     assert result.exit_code == 2
     assert "thesis.tex" in result.output
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_another_run_is_using(tiny: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with hold_folder(folder):
+        for options in ((), ("--resume",)):
+            result = invoke(tiny, folder, *options)
+            assert result.exit_code == 2
+            assert "another process is working on the run in this folder" in result.output
+        assert not list(folder.iterdir())
+    assert invoke(tiny, folder).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["model.pt", "checkpoint.pt"])

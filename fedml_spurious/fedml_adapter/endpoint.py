@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import queue
+import signal
 import threading
 import time
 import uuid
@@ -21,12 +23,17 @@ from fedml.core.distributed.communication.constants import CommunicationConstant
 from fedml.core.distributed.communication.message import Message
 from fedml.core.distributed.fedml_comm_manager import FedMLCommManager
 
+from fedml_spurious.errors import RunError
+from fedml_spurious.fedml_adapter.serving import LAST_WORDS
 from fedml_spurious.fedml_adapter.wire import array_bytes
 
 logger = logging.getLogger(__name__)
 
 _POLL = 0.2
 _RETRY = 0.5
+_SUSPENDED = 1.0
+_LARGEST = {"GRPC": 1000 * 2**20}  # bytes; FedML's limit of a message
+_IN_THE_MIDDLE = "rank {rank} is in the middle of a run; end all its processes and start all of them again"
 
 
 class Kind(StrEnum):
@@ -87,7 +94,7 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         size: number of processes.
         backend: FedML's name of the transport, ``MPI`` or ``GRPC``.
         timeout: seconds of silence after which a peer is given up.
-        abandoned: whether whatever started this process is gone, asked with every heartbeat.
+        abandoned: whether whatever started this process is gone, asked several times a second.
 
     Attributes:
         traffic: number of messages sent, and bytes of arrays in them, by kind.
@@ -133,27 +140,35 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
             self.register_message_receive_handler(str(kind), self._take)
 
     def _take(self, message: Message) -> None:
-        sender, kind = int(message.get_sender_id()), Kind(message.get_type())
+        sender, kind, number = int(message.get_sender_id()), Kind(message.get_type()), message.get("number")
         if not self._same_process(sender, kind, message.get("session")):
             return
         self._heard[sender] = time.monotonic()
         # Sending is tried again after a failure, which may have been one on the way back.
-        if message.get("number") <= self._seen[sender]:
+        if number <= self._seen[sender]:
             return
-        self._seen[sender] = message.get("number")
+        if number > self._seen[sender] + 1:
+            lost = f"a message of rank {sender} was lost" if self._seen[sender] else _IN_THE_MIDDLE
+            self._refuse(sender, lost.format(rank=sender))
+        self._seen[sender] = number
         if kind is not Kind.ALIVE:
             self._inbox.put(Received(sender, kind, message.get(Message.MSG_ARG_KEY_MODEL_PARAMS)))
 
+    def _refuse(self, sender: int, text: str) -> None:
+        """End the run from here: what a peer sent shows that it cannot go on."""
+        self._inbox.put(Received(sender, Kind.STOP, {"text": text, "exit": 1}))
+
     def _same_process(self, sender: int, kind: Kind, session: str) -> bool:
-        """Whether a message is of this run; processes of an earlier one may still be talking."""
+        """Whether a message is of this run; processes of another one may be talking to the same address."""
+        if not 0 <= sender < self.size:
+            return False
         known = self._sessions.get(sender)
         if known is None and (kind is Kind.HELLO or self.rank != 0):
             self._sessions[sender] = known = session
         if known == session:
             return True
         if known is not None and (kind is Kind.HELLO or self.rank != 0):
-            reason = {"text": f"another process was started as rank {sender} of this run", "exit": 1}
-            self._inbox.put(Received(sender, Kind.STOP, reason))
+            self._refuse(sender, f"another process was started as rank {sender} of this run")
         return False
 
     def post(self, receiver: int, kind: Kind, content: dict[str, Any] | None = None) -> None:
@@ -163,8 +178,17 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
             receiver: rank that gets it.
             kind: its type.
             content: plain data and arrays, not to be changed afterwards.
+
+        Raises:
+            RunError: the message is too large for the transport.
         """
         content = content or {}
+        size = array_bytes(content)
+        if size > _LARGEST.get(self.backend, math.inf):
+            raise RunError(
+                f"a message of {size / 2**20:,.0f} MiB is more than FedML's {self.backend} takes; use "
+                "comm_args.backend=MPI, or a smaller network"
+            )
         message = Message(str(kind), self.rank, receiver)
         # FedML writes every other parameter of a message to its log.
         message.add_params(Message.MSG_ARG_KEY_MODEL_PARAMS, content)
@@ -172,7 +196,7 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
             self._outboxes[receiver] = queue.Queue()
             threading.Thread(target=self._send_all, args=(receiver,), daemon=True).start()
         self.traffic["messages"][kind] += 1
-        self.traffic["bytes"][kind] += array_bytes(content)
+        self.traffic["bytes"][kind] += size
         self._outboxes[receiver].put(message)
 
     def _send_all(self, receiver: int) -> None:
@@ -196,9 +220,17 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
                 return
 
     def _say_alive(self) -> None:
-        while not self._quiet.wait(min(2.0, self.timeout / 5)):
+        said = time.monotonic()
+        while not self._quiet.wait(_POLL):
             if self._abandoned():
-                os._exit(1)  # nobody is left to tell, and threads of the transport would keep the process
+                # Open MPI ends its processes a second after mpirun; the main thread cleans up before. Should
+                # it be stuck, or MPI be another one, threads of the transport would stay for ever.
+                signal.raise_signal(signal.SIGTERM)
+                time.sleep(LAST_WORDS)
+                os._exit(1)
+            if time.monotonic() - said < min(2.0, self.timeout / 5):
+                continue
+            said = time.monotonic()
             for receiver, outbox in list(self._outboxes.items()):
                 if outbox.unfinished_tasks == 0:
                     self.post(receiver, Kind.ALIVE)
@@ -217,10 +249,14 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         """
         deadline = None if patience is None else time.monotonic() + patience
         while True:
+            asked = time.monotonic()
             try:
                 return self._inbox.get(timeout=_POLL)
             except queue.Empty:
                 now = time.monotonic()
+            if now - asked > _SUSPENDED:
+                # This process was stopped itself, and with it perhaps all of them.
+                self._heard = {rank: heard + now - asked for rank, heard in self._heard.items()}
             for rank, heard in list(self._heard.items()):
                 if now - heard > self.timeout:
                     raise SilentError(rank, now - heard)

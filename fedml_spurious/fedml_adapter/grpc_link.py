@@ -76,11 +76,9 @@ class GrpcLink(GRPCCommManager):  # type: ignore[misc]  # FedML has no types
             except queue.Empty:
                 continue
             try:
-                message = _MessageUnpickler(io.BytesIO(content)).load()
-            except pickle.UnpicklingError as error:
-                logger.warning("a message from outside was thrown away: %s", error)
-                continue
-            self.notify(message)
+                self.notify(_MessageUnpickler(io.BytesIO(content)).load())
+            except Exception as error:  # noqa: BLE001  # whoever reaches the port can send anything
+                logger.warning("a message was thrown away: %s: %s", type(error).__name__, error)
 
     def stop_receive_message(self) -> None:
         """Stop listening, once those who are just sending something were told that it came.

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -23,16 +23,12 @@ from fedml_spurious.config import Settings
 from fedml_spurious.errors import InputError, RunError
 from fedml_spurious.experiment import run_experiment
 from fedml_spurious.fedml_adapter.ranks import Rank, mpi_rank, threads_of
-from fedml_spurious.fedml_adapter.serving import Situation, StoppedError, hire
+from fedml_spurious.fedml_adapter.serving import LAST_WORDS, Situation, StoppedError, Terminated, hire
 from fedml_spurious.fedml_adapter.working import work
 
 TERMINATED = 128 + signal.SIGTERM
 # All ranks find the same mistake; the others give rank 0 the time to say it and to end them.
 _COURTESY = 15.0
-
-
-class Terminated(BaseException):
-    """SIGTERM came; what it means was said."""
 
 
 def run_rank(
@@ -48,7 +44,7 @@ def run_rank(
         console: where rank 0 shows progress.
         again: the command that continues the run, for messages.
     """
-    threads = threads_of(settings, rank)
+    threads, parent = threads_of(settings, rank), os.getppid()
     torch.set_num_threads(threads)
     situation = Situation()
     again = _for_all_ranks(settings, rank, again)
@@ -62,13 +58,19 @@ def run_rank(
     except BaseException as error:  # noqa: BLE001  # whatever it is, no other process may wait for this one
         # A second end must not disturb this one; rank 0 has something to say first.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if rank.number else signal.SIG_IGN)
-        status, text = _explain(error, rank, again)
-        led = rank.number > 0 and settings.comm_args.backend == "MPI"
+        status, text = _explain(error, rank, situation, again)
+        led_by_mpi = settings.comm_args.backend == "MPI"
+        led = rank.number > 0 and led_by_mpi
         if led and (situation.server_knows or isinstance(error, InputError)):
             time.sleep(_COURTESY)  # rank 0 says the same, knows the exit status, and ends this process
         if text and not (led and situation.server_knows):
-            click.echo(text, err=True)
-        _end(status)
+            with suppress(OSError):  # the terminal may be gone
+                click.echo(text, err=True)
+        if led_by_mpi and isinstance(error, Terminated) and os.getppid() != parent:
+            # mpirun is gone. MPI ends whoever has lost a peer, so all wait until all have cleaned up.
+            time.sleep(LAST_WORDS)
+        # Who sends SIGTERM under mpirun is mpirun, which gives all processes a moment to clean up.
+        _end(status, abort=not isinstance(error, Terminated))
 
 
 def _for_all_ranks(settings: Settings, rank: Rank, again: str) -> str:
@@ -77,19 +79,23 @@ def _for_all_ranks(settings: Settings, rank: Rank, again: str) -> str:
     return f"{again} --rank {rank.number} --role {'client' if rank.number else 'server'}"
 
 
-def _explain(error: BaseException, rank: Rank, again: str) -> tuple[int, str]:
+def _explain(error: BaseException, rank: Rank, situation: Situation, again: str) -> tuple[int, str]:
     """Exit status and message of an error."""
     who = f"rank {rank.number}: " if rank.number else ""
     if isinstance(error, Terminated):
         return TERMINATED, ""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, f"Interrupted. What is finished is kept; continue with:\n  {again}"
-    if isinstance(error, StoppedError):
-        return error.status, f"Error: {who}{error}"
-    if isinstance(error, InputError):
+    if isinstance(error, InputError) or (isinstance(error, StoppedError) and error.status == WRONG_INPUT):
         return WRONG_INPUT, f"Error: {who}{error}"
-    if isinstance(error, RunError) or type(error).__name__ == "SilentError":
-        return RUN_FAILED, f"Error: {who}{error}\n  {again}"
+    if type(error).__name__ == "SilentError":
+        return RUN_FAILED, (
+            f"Error: {who}{error} in {situation.phase} (comm_args.timeout): it was killed, it hangs, or the "
+            f"network is down. What was finished is kept; continue with:\n  {again}"
+        )
+    if isinstance(error, RunError):
+        hint = "" if "continue with --resume" in str(error) else "\nContinue with:"
+        return RUN_FAILED, f"Error: {who}{error}{hint}\n  {again}"
     return RUN_FAILED, "".join(traceback.format_exception(error)) + f"{who}continue with:\n  {again}"
 
 
@@ -106,8 +112,9 @@ def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, ag
             lost = [f"rank {other} died in {situation.tell(other)}" for other in dead]
             text = "; ".join(lost) if lost else who
             message = f"Error: {text}. What was finished is kept; continue with:\n  {again}\n"
-            os.write(terminal, message.encode())
-            time.sleep(0.2)  # mpirun needs a moment to pass it on
+            with suppress(OSError):  # the terminal may be gone
+                os.write(terminal, message.encode())
+                time.sleep(0.2)  # mpirun needs a moment to pass it on
         raise Terminated("by SIGTERM")
 
     signal.signal(signal.SIGTERM, handle)
@@ -128,11 +135,12 @@ def rank_zero_speaks() -> Iterator[None]:
         raise InputError(f"rank {rank.number}: {error}") from None
 
 
-def _end(status: int) -> NoReturn:
-    """End this process, whatever threads of the transport still wait for; over MPI end all processes."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if "mpi4py.MPI" in sys.modules:
+def _end(status: int, *, abort: bool) -> NoReturn:
+    """End this process, whatever threads of the transport still wait for; over MPI all others too."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    if abort and "mpi4py.MPI" in sys.modules:
         from mpi4py import MPI
 
         if MPI.Is_initialized() and not MPI.Is_finalized():

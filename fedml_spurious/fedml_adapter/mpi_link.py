@@ -21,3 +21,8 @@ class MpiLink(MpiCommunicationManager):  # type: ignore[misc]  # FedML has no ty
             except queue.Empty:
                 continue
             self.notify(message)
+
+    def _free_q(self, q: queue.Queue[object]) -> None:
+        """Drop what is left; FedML's own calls a method that queues do not have."""
+        while not q.empty():
+            q.get_nowait()

@@ -88,13 +88,12 @@ class Server:
         )
 
     def _raise_failure(self, message: Received) -> None:
-        where = f"rank {message.sender} in {self.at(message.sender)}"
-        text = f"{where}: {message.content['text']}"
-        if message.content["exit"] == 2:
+        content = message.content
+        text = f"rank {message.sender} in {content['phase']}: {content['text']}"
+        if content["exit"] == 2:
             raise InputError(text)
-        raise RunError(
-            f"{text}. Its log is {message.content['log']}. What was finished is kept; continue with --resume"
-        )
+        log = f" Its log is {content['log']}." if content["log"] else ""
+        raise RunError(f"{text}.{log} What was finished is kept; continue with --resume")
 
 
 class RemoteWorkers:

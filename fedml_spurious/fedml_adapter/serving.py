@@ -23,6 +23,12 @@ logger = logging.getLogger(__name__)
 
 # How long the last messages may take when everything ends.
 _FAREWELL = 20.0
+# How long a process that has lost its mpirun may take to clean up.
+LAST_WORDS = 5.0
+
+
+class Terminated(BaseException):
+    """SIGTERM came; what it means was said."""
 
 
 class StoppedError(RunError):
@@ -158,8 +164,10 @@ def _stop(server: Server, error: BaseException) -> None:
     """Tell all workers that the run has failed, as far as they can still be reached."""
     from fedml_spurious.fedml_adapter.endpoint import Kind
 
+    if isinstance(error, Terminated) and server.endpoint.backend == "MPI":
+        return  # mpirun ends all, and gives no time to talk
     code = 2 if isinstance(error, InputError) else 1
+    why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
     for rank in server.ranks:
-        text = f"rank 0 ended the run: {error or type(error).__name__}"
-        server.post(rank, Kind.STOP, {"text": text, "exit": code})
+        server.post(rank, Kind.STOP, {"text": f"rank 0 ended the run: {why}", "exit": code})
     server.endpoint.flush(2.0)

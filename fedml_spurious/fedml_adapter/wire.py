@@ -36,6 +36,8 @@ def to_plain(value: Any) -> Any:
     Raises:
         TypeError: it holds something else.
     """
+    if isinstance(value, np.generic):
+        return value.item()  # NumPy's float is a float too, and travels as an object of NumPy's
     if value is None or isinstance(value, (bool, int, float, str, np.ndarray)):
         return value
     if isinstance(value, Tensor):

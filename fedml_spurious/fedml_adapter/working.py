@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,7 @@ def work(settings: Settings, output: Path, rank: Rank, situation: Situation, thr
             try:
                 _work(settings, output, rank, situation, threads, endpoint, buffer)
             except BaseException as error:
-                situation.server_knows = _report(endpoint, error, _log_path(output, rank))
+                situation.server_knows = _report(endpoint, error, situation.phase, _log_path(output, rank))
                 raise
             endpoint.finish()
 
@@ -88,6 +88,7 @@ def _work(
     ready = {"fingerprint": data.fingerprint, "folder": str(data.folder), "host": socket.gethostname()}
     endpoint.post(0, Kind.READY, ready)
     _await(Kind.GO, endpoint, settings)
+    situation.phase = "opening its log"
     with _log_file(_log_path(output, rank), buffer, quiet=settings.comm_args.backend == "MPI"):
         logger.info("rank %d: %s, %d threads", rank.number, device, torch.get_num_threads())
         own = None if order["clients"] is None else frozenset(order["clients"])
@@ -101,6 +102,8 @@ def _work(
 
 def _await(kind: Kind, endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
     """Wait for the server's next word, which is to be of this kind, for as long as it is alive."""
+    from fedml_spurious.fedml_adapter.endpoint import Kind
+
     message: Received | None = None
     while message is None:
         message = endpoint.receive(patience=settings.comm_args.start_timeout)
@@ -109,8 +112,10 @@ def _await(kind: Kind, endpoint: Endpoint, settings: Settings) -> dict[str, Any]
                 f"rank 0, the server, was not reached within {settings.comm_args.start_timeout:g} s "
                 "(comm_args.start_timeout); start it too, and compare the addresses"
             )
-    if message.kind is not kind:
+    if message.kind is Kind.STOP:
         raise StoppedError(message.content)
+    if message.kind is not kind:
+        raise RunError(f"rank 0 sent {message.kind} instead of {kind}; end all processes and start all again")
     return message.content
 
 
@@ -136,7 +141,7 @@ def _with_gpu(settings: Settings, rank: Rank) -> Settings:
     return settings.model_copy(update={"device_args": chosen.model_copy(update={"gpu_id": gpu})})
 
 
-def _report(endpoint: Endpoint, error: BaseException, log: Path) -> bool:
+def _report(endpoint: Endpoint, error: BaseException, phase: str, log: Path) -> bool:
     """Tell rank 0 what went wrong here, unless it ended the run itself; whether it knows."""
     from fedml_spurious.fedml_adapter.endpoint import Kind, SilentError
 
@@ -146,11 +151,12 @@ def _report(endpoint: Endpoint, error: BaseException, log: Path) -> bool:
         return False  # mpirun ends all processes, and gives them a second to clean up
     known = isinstance(error, (InputError, RunError))
     text = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
-    content = {"text": text, "exit": 2 if isinstance(error, InputError) else 1, "log": str(log)}
-    endpoint.post(0, Kind.FAILED, content)
+    status = 2 if isinstance(error, InputError) else 1
+    named = str(log) if log.exists() else ""
+    endpoint.post(0, Kind.FAILED, {"text": text, "exit": status, "phase": phase, "log": named})
     endpoint.flush(_FAREWELL)
     try:
-        return endpoint.receive(patience=5.0) is not None
+        return endpoint.receive(patience=_FAREWELL) is not None
     except SilentError:
         return False
 
@@ -158,8 +164,14 @@ def _report(endpoint: Endpoint, error: BaseException, log: Path) -> bool:
 @contextmanager
 def _log_file(path: Path, buffer: MemoryHandler, *, quiet: bool) -> Iterator[None]:
     """Send the log, from the start on, to a file; and where quiet, all output too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stream = path.open("a", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path}: the log cannot be written ({error.strerror or error}). Give an --output that may be "
+            "written on every host"
+        ) from error
     target = logging.StreamHandler(stream)
     target.setFormatter(logging.Formatter(LOG_FORMAT))
     buffer.setTarget(target)
@@ -174,7 +186,8 @@ def _log_file(path: Path, buffer: MemoryHandler, *, quiet: bool) -> Iterator[Non
         finally:
             buffer.flush()
             buffer.setTarget(None)
-            stream.close()
+            with suppress(OSError):  # a disk that is full has reported that where it mattered
+                stream.close()
 
 
 @contextmanager

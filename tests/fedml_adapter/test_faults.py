@@ -118,12 +118,55 @@ def test_a_server_that_dies_takes_its_workers_along(job: Job) -> None:
     job.require_none_left()
 
 
-def test_a_killed_mpirun_leaves_no_process(job: Job) -> None:
-    process = job.mpirun(3)
+def test_a_killed_mpirun_leaves_no_process_and_no_temporary_file(job: Job, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = job.mpirun(3, TMPDIR=str(temporary))
     job.wait_for("round")
+    assert list(temporary.glob("fedml_spurious_*"))
     process.kill()
     process.communicate()
     job.require_none_left(15)
+    assert not list(temporary.glob("fedml_spurious_*"))
+    assert not list(job.folder.glob(".scratch*"))
+
+
+def test_a_worker_that_cannot_write_its_log_says_so(job: Job) -> None:
+    job.folder.mkdir()
+    (job.folder / "logs").write_text("in the way")
+    (job.folder / "run.log").write_text("")
+    (job.folder / "data").mkdir()
+    status, output = job.end(job.mpirun(2))
+    assert status == 2, output
+    said = " ".join(output.split())
+    assert f"rank 1 in opening its log: {job.folder}/logs/rank1.log: the log cannot be written" in said
+    assert "Traceback" not in output
+    assert "Its log is" not in output
+    job.require_none_left()
+
+
+def test_a_log_on_a_full_disk_costs_no_results(job: Job, config: dict[str, Any], reference: Path) -> None:
+    (job.folder / "logs").mkdir(parents=True)
+    (job.folder / "logs" / "rank1.log").symlink_to("/dev/full")
+    status, output = job.end(job.mpirun(2))
+    assert status == 0, output
+    require_same(job.folder, reference)
+
+
+def test_an_interrupted_server_tells_its_silos(job: Job, tmp_path: Path) -> None:
+    server, *silos = job.grpc(2, free_ports(3))
+    job.wait_for("round")
+    server.send_signal(signal.SIGINT)
+    status, output = job.end(server, 30)
+    assert status == 130
+    assert "--resume --rank 0 --role server" in output
+    for rank, silo in enumerate(silos, start=1):
+        status, output = job.end(silo, 30)
+        assert status == 1
+        assert f"rank {rank}: rank 0 ended the run: it was interrupted" in output
+        assert f"--resume --rank {rank} --role client" in output
+        assert "Traceback" not in output
+    job.require_none_left()
 
 
 def test_an_exception_in_a_worker_names_rank_and_client(
@@ -215,6 +258,8 @@ def test_over_grpc_a_killed_silo_or_server_ends_the_others(
         status, output = job.end(silo, TIMEOUT + 10)
         assert status == 1
         assert "rank 0 was silent" in output
+        assert "in personalization, client" in output
+        assert "--resume" in output
     job.require_none_left()
     shutil.rmtree(job.folder / "silos", ignore_errors=True)
     assert invoke(config, job.folder, "--resume").exit_code == 0

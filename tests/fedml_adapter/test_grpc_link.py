@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import queue
 import threading
 import time
@@ -62,3 +63,16 @@ def test_nobody_waits_for_a_side_that_is_gone(links: list[GrpcLink]) -> None:
     ended.start()
     ended.join(60)
     assert not ended.is_alive()
+
+
+def test_what_cannot_be_read_is_thrown_away_and_the_next_message_is_heard(links: list[GrpcLink]) -> None:
+    for rubbish in (b"", b"rubbish", pickle.dumps({"no": "message"}), pickle.dumps(print)):
+        links[0].grpc_servicer.message_q.put(rubbish)
+    server, worker = endpoint(links, 0), endpoint(links, 1)
+    worker.post(0, Kind.HELLO, {"n": 1})
+    message = server.receive(patience=30)
+    assert message is not None
+    assert message.content == {"n": 1}
+    for end in (server, worker):
+        end.hush()
+        end.finish()

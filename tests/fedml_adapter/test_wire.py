@@ -7,6 +7,7 @@ import pickle
 from dataclasses import is_dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fedml.core.distributed.communication.message import Message
@@ -65,6 +66,15 @@ def test_a_task_travels_as_plain_data() -> None:
         from_plain({"@type": "Path"})
     with pytest.raises(TypeError, match="set cannot travel"):
         to_plain({1, 2})
+
+
+def test_numbers_of_numpy_travel_as_numbers() -> None:
+    """A method of a user may answer with a mean that NumPy made, which is a float and yet an object."""
+    answer = through_pickle(
+        to_plain({"val_acc": np.mean([0.25, 0.5]), "count": np.int64(3), "ok": np.bool_(1)})
+    )
+    assert answer == {"val_acc": 0.375, "count": 3, "ok": True}
+    assert [type(value) for value in answer.values()] == [float, int, bool]
 
 
 def test_every_kind_of_task_is_known_to_the_equality_of_processes() -> None:
