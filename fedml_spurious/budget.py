@@ -62,8 +62,8 @@ def choose_budget(settings: Settings, workers: Workers, clients: Sequence[str], 
 
 
 def _stored_budget(path: Path, clients: Sequence[str]) -> float:
-    stored = read_json(path, "eps", "clients")
-    if stored["clients"] != list(clients):
+    stored = read_json(path, "eps")
+    if stored.get("clients", list(clients)) != list(clients):  # older versions did not keep them
         raise InputError(
             f"{path}: the budget was found on other clients than those that are personalized now; give "
             "another --output"

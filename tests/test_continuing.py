@@ -159,7 +159,7 @@ def test_a_whole_number_in_a_grid_is_the_value_that_was_tried(
     ("name", "content", "expected"),
     [
         ("global/fl0/budget.json", "{", "cannot be read as JSON"),
-        ("global/fl0/budget.json", "{}", "broken, expected eps, clients; remove the file and continue"),
+        ("global/fl0/budget.json", "{}", "broken, expected eps; remove the file and continue"),
         ("global/fl0/budget.json", '{"eps": 0.03, "clients": ["0001"]}', "was found on other clients"),
         ("global/fl0/identity.json", "[]", "broken, expected sha256, determined_by"),
         ("global/fl0/checkpoint.pt", [1, 2], "is no checkpoint; remove the file"),

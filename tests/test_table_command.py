@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from finished_folders import write_decision, write_run
+from finished_folders import EVERY_METHOD, GRID, constant, drawn, rows_of, table, write_decision, write_run
 
-from fedml_spurious.cli import main
 from fedml_spurious.method_names import SELECTED_BY, TRANSFERABILITY
 from fedml_spurious.paper_values import TITLES
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import Personalizer
-
-EVERY_METHOD = ("global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours", "grad_align")
-
-
-def table(*arguments: Path | str) -> Result:
-    return CliRunner().invoke(main, ["table", *map(str, arguments)])
-
-
-def rows_of(*arguments: Path | str) -> list[dict[str, str]]:
-    result = table(*arguments, "--format", "csv")
-    assert result.exit_code == 0, result.output
-    return list(csv.DictReader(io.StringIO(result.output)))
-
-
-def drawn(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float]:
-    seed = [EVERY_METHOD.index(method), fl_seed, p_seed, client]
-    acc_b, acc_bc = np.random.default_rng(seed).uniform(0.5, 1, size=2)
-    return float(acc_b), float(acc_bc)
-
-
-def constant(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float] | None:
-    """By hand: ``ft`` has a gap of 0.25, ``ours`` of 0.05 or 0.07 by federated seed."""
-    if method == "uw":
-        return None
-    return {"global": (0.5, 0.5), "ft": (0.75, 0.5), "ours": (0.625, 0.575 - 0.02 * fl_seed)}[method]
 
 
 def test_the_numbers_stand_beside_the_papers(tmp_path: Path) -> None:
@@ -216,9 +185,6 @@ def test_latex_and_markdown_are_whole(four: list[Path]) -> None:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
-GRID: dict[str, Any] = {"grids": {"ours": {"lam_adv": [0.1, 1.0, 10.0]}}, "tuning": "shared"}
-
-
 def test_why_a_coefficient_was_chosen(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", constant, sections={"experiment_args": GRID})
     write_decision(run, "ours")
@@ -249,147 +215,6 @@ def test_every_client_may_have_coefficients_of_its_own(tmp_path: Path) -> None:
     assert ["client", "0.1", "1", "10", "chosen", "because"] in lines
     assert ["0001", "0.9500", "0.9000", "0.5000", "0.1", "1", "lowers", "it"] in lines
     assert "ours lam_adv=0.1 or 10 (tuned)" in table(run).output
-
-
-def two_runs(folder: Path, **changes: Any) -> list[Path]:
-    """Two runs of other seeds that can be joined, but for ``changes`` of the second."""
-    second: dict[str, Any] = {"values": drawn, "fl_seeds": (1,)} | changes
-    return [
-        write_run(folder / "first", drawn, fl_seeds=(0,)),
-        write_run(folder / "second", second.pop("values"), **second),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"sections": {"train_args": {"comm_round": 5}}}, "train_args.comm_round: 3 there, 5 here"),
-        (
-            {"sections": {"personalization_args": {"ours": {"lam_adv": 10.0}}}},
-            "personalization_args.ours: {'lam_adv': 1.0} there, {'lam_adv': 10.0} here",
-        ),
-        ({"sections": {"experiment_args": GRID}}, "experiment_args.grids: 'absent' there"),
-        ({"data": "other"}, "the split files are not the same"),
-        ({"clients": 3}, "the clients, or their numbers of samples, are not the same"),
-        (
-            {"values": lambda *address: (0.5, 0.5), "fl_seeds": (0,)},
-            "ours with fl_seed 0 and p_seed 0: both have it, with different numbers",
-        ),
-    ],
-)
-def test_runs_that_do_not_belong_together(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
-    first, second = two_runs(tmp_path, **changes)
-    if "experiment_args" in changes.get("sections", {}):
-        write_decision(second, "ours")
-    result = table(first, second)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert f"{first} (there) and {second} (here) cannot be joined:" in result.stderr
-    assert expected in result.stderr
-
-
-@pytest.mark.parametrize(
-    "other", [{"tuning": "client"}, {"tuning_tolerance": 0.01}, {"tuning_reference": "global"}]
-)
-def test_coefficients_tuned_by_another_rule(tmp_path: Path, other: dict[str, Any]) -> None:
-    tuned = {"tuning": "shared", "tuning_tolerance": 0.0, "tuning_reference": "smallest"} | GRID
-    runs = [
-        write_run(tmp_path / name, drawn, fl_seeds=(seed,), sections={"experiment_args": tuned | change})
-        for seed, (name, change) in enumerate({"first": {}, "same": {}, "other": other}.items())
-    ]
-    for run in runs:
-        write_decision(run, "ours")
-    assert table(*runs[:2]).exit_code == 0
-    result = table(*runs)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert f"experiment_args.{next(iter(other))}: " in result.stderr
-
-
-def test_what_does_not_matter_may_differ(tmp_path: Path) -> None:
-    sections = {
-        "device_args": {"using_gpu": True},
-        "tracking_args": {"enable_wandb": True},
-        "personalization_args": {"save_models": True, "jtt": {"multiplicity": 20}},  # no run has jtt
-    }
-    assert table(*two_runs(tmp_path, sections=sections)).exit_code == 0
-
-
-def _remove(name: str) -> Any:
-    return lambda run: (run / name).unlink()
-
-
-def _write(name: str, content: str) -> Any:
-    return lambda run: (run / name).write_text(content)
-
-
-def _cut(run: Path) -> None:
-    lines = (run / "results.csv").read_text().splitlines(keepends=True)
-    (run / "results.csv").write_text("".join(line for line in lines if ",ours,1," not in line))
-
-
-def _shorten(characters: int, more: str = "") -> Any:
-    def damage(run: Path) -> None:
-        text = (run / "results.csv").read_text()
-        (run / "results.csv").write_text(text[: len(text) - characters] + more)
-
-    return damage
-
-
-def _without_last_line(run: Path) -> None:
-    lines = (run / "results.csv").read_text().splitlines(keepends=True)
-    (run / "results.csv").write_text("".join(lines[:-1]))
-
-
-def _write_bytes(name: str, content: bytes) -> Any:
-    return lambda run: (run / name).write_bytes(content)
-
-
-def _twice(run: Path) -> None:
-    text = (run / "results.csv").read_text()
-    (run / "results.csv").write_text(text + text.splitlines(keepends=True)[-1])
-
-
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (_remove("config.yaml"), "is no run folder, it has no config.yaml"),
-        (_remove("results.csv"), "the run is unfinished, it has no results.csv; finish it with --resume"),
-        (_cut, "the run is unfinished, its configuration asks for ours with fl_seed 1 and p_seed 0"),
-        (_twice, "results.csv: has two rows for one method, seeds and client"),
-        (_write("results.csv", "a,b\n1,2\n"), "results.csv: broken table"),
-        (_shorten(1), "results.csv: broken table, its last line is cut short"),
-        (_shorten(0, "x,y\n"), "results.csv: broken table, line 26 has another number of cells"),
-        (_without_last_line, "has no row of client 0003 for ours with fl_seed 1 and p_seed 0; write it"),
-        (_write_bytes("results.csv", b"\xff\n"), "results.csv: cannot be read as a table"),
-        (_write("config.yaml", "experiment_args: {methods: 5}\n"), "args.methods: expected a list, got 5"),
-        (_write("config.yaml", "data_args: [\n"), "config.yaml: cannot be read"),
-        (_write("config.yaml", "5\n"), "config.yaml: is no configuration of a run"),
-        (_write("config.yaml", "data_args: {dataset: celeba_real}\n"), "has colored_mnist, but config.yaml"),
-        (_write("global/fl0/identity.json", "{}"), "broken, expected determined_by; remove"),
-        (_write("global/fl0/identity.json", '{"determined_by": 1}'), "identity.json: is broken"),
-        (_write("global/fl0/identity.json", "{"), "identity.json: cannot be read as JSON"),
-        (_remove("tuning/ours/decision.json"), "decision.json: cannot be read (No such file"),
-        (_write("tuning/ours/decision.json", "{}"), "decision.json: cannot be read (method: Field required)"),
-    ],
-)  # fmt: skip
-def test_a_folder_that_is_no_finished_run(tmp_path: Path, damage: Any, expected: str) -> None:
-    run = write_run(tmp_path / "run", constant, fl_seeds=(0, 1), sections={"experiment_args": GRID})
-    write_decision(run, "ours")
-    assert table(run).exit_code == 0
-    damage(run)
-    result = table(run)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"Error: {run}")
-    assert expected in result.stderr
-
-
-def test_other_wrong_input(tmp_path: Path) -> None:
-    missing = table(tmp_path / "nothing")
-    assert (missing.exit_code, missing.stdout) == (2, "")
-    assert "no such folder; give folders of finished runs" in missing.stderr
-    run = write_run(tmp_path / "run", constant)
-    result = table(run, "--why", "--format", "csv")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "--why: has no CSV form" in result.stderr
 
 
 def test_a_table_needs_neither_torch_nor_fedml(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from personalization_tasks import batch_of, make, task
 from torch import nn
 
 from fedml_spurious.attacks import Attack
-from fedml_spurious.config import ExperimentArgs
+from fedml_spurious.config_sections import ExperimentArgs
 from fedml_spurious.fedavg import load_state
 from fedml_spurious.losses import adversarial_disagreement
 from fedml_spurious.method_names import SELECTED_BY
