@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def run(
 
     Several processes: start it with `mpirun -np N`, and add `--set comm_args.backend=MPI`.
     """
+    _share_cores()
     from rich.console import Console
 
     from fedml_spurious.config_file import find_config, load_settings
@@ -85,6 +87,16 @@ def run(
     except KeyboardInterrupt:
         click.echo(f"Interrupted. What is finished is kept; continue with:\n  {again}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def _share_cores() -> None:
+    """Let threads that wait for each other sleep early; read by libgomp when torch loads it.
+
+    Otherwise two runs on the same cores keep each other from working: two runs of two threads each took 208 s
+    on two cores instead of 55 s. A run that was alone was 4 % faster without this.
+    """
+    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+        os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 @main.command()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from environments import PACKAGES, REPOSITORY, Environment, new_environment
@@ -77,3 +80,22 @@ def test_help_imports_nothing_slow(args: list[str], hooked: Environment) -> None
 )
 def test_a_configuration_before_fedmls_commands_makes_it_ours(args: list[str], ours: bool) -> None:
     assert starts_an_experiment(args, {"list", "logs", "status", "stop"}) is ours
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, "'1000'"), ({"GOMP_SPINCOUNT": "7"}, "'7'"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "'0'")],
+)
+def test_waiting_threads_leave_the_cores_to_others_unless_told_otherwise(
+    own: dict[str, str], expected: str
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    done = subprocess.run(
+        [sys.executable, "-m", "fedml_spurious.cli", "run", "--cf", "absent"],
+        env=inherited | {"OMP_DISPLAY_ENV": "VERBOSE"} | own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "absent: no such file" in done.stderr
+    assert f"GOMP_SPINCOUNT = {expected}" in done.stderr  # what libgomp took
