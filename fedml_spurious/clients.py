@@ -85,8 +85,9 @@ def require_samples(folder: SplitFolder, client: str, splits: tuple[str, ...]) -
     """
     for split in splits:
         if not folder.count(client, split):
+            # Every client takes part in the federated step.
+            without = "" if split == "train" else ", or leave it out of personalization_args.clients"
             raise InputError(
                 f"{folder.meta.name}: client {client} has no sample in the {split} split, which its training "
-                "or measurement needs; partition into fewer clients or with other ratios, or leave it out of "
-                "personalization_args.clients"
+                f"or measurement needs; partition into fewer clients or with other ratios{without}"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from fedml_spurious.attacks import Attack, Norm
@@ -34,7 +34,15 @@ GpuNumbers = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
 ]
 Shares = Annotated[tuple[Names, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
-_Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
+
+
+def _has_port(address: str) -> str:
+    if not 1 <= int(address.rpartition(":")[2]) <= 65535:
+        raise PydanticCustomError("port", "host:port with a port from 1 to 65535")
+    return address
+
+
+_Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$"), AfterValidator(_has_port)]
 Addresses = Annotated[tuple[_Address, ...], Field(min_length=2), BeforeValidator(_as_tuple)]
 
 
@@ -221,7 +229,13 @@ class CommArgs(Section):
         if len(set(given.values())) > 1:
             listed = ", ".join(f"{name} names {count}" for name, count in given.items())
             raise PydanticCustomError("silos", "numbers of silos differ: {listed}", {"listed": listed})
-        outside = [item for item in self.grpc_addresses or () if not item.startswith(("127.", "localhost:"))]
+        named = self.grpc_addresses or ()
+        twice = [item for item in named if named.count(item) > 1]
+        if twice:
+            raise PydanticCustomError(
+                "address", "grpc_addresses: two ranks have {address}", {"address": twice[0]}
+            )
+        outside = [item for item in named if not item.startswith(("127.", "localhost:"))]
         if outside and not self.grpc_network:
             raise PydanticCustomError(
                 "network",

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +172,8 @@ def _load_checkpoint(path: Path) -> dict[str, Any]:
     content = load_tensors(path)
     if not isinstance(content, dict) or not {"rounds", "model", "rows"} <= content.keys():
         raise InputError(f"{path}: is no checkpoint; remove the file to start this part again")
+    # Names that are one object are one in the file too, however many times a run was continued.
+    content["rows"] = [{sys.intern(name): value for name, value in row.items()} for row in content["rows"]]
     return content
 
 

@@ -59,6 +59,7 @@ def personalize(
         plan = [_tuned(work, tuner) for work in _plan(settings, clients)]
         doer.do(plan, bar)
     store.collect(plan)
+    workers.collect_models(plan)
     return [store.get(work) for work in plan]
 
 

@@ -88,7 +88,13 @@ class ResultStore:
             rows = [row for work in works for row in _trajectory(self.path(work), work.client)]
             if rows:
                 write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)
-            for work in works:
+        self.collect_models(plan)
+
+    def collect_models(self, plan: Sequence[Work]) -> None:
+        """Put the models of methods with options where those of other methods are."""
+        for work in plan:
+            if work.options:
+                target = self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
                 _link(self._model(work), target / "models")
 
 

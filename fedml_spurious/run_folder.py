@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -159,10 +159,9 @@ def hold_folder(path: Path) -> Iterator[None]:
         InputError: the folder cannot be written, or another process holds it.
     """
     require_writable_folder(path)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(_locked(path))
         except BlockingIOError:
             raise InputError(
                 f"{path}: another process is working on the run in this folder; wait for it or end it, or "
@@ -171,8 +170,6 @@ def hold_folder(path: Path) -> Iterator[None]:
         except OSError as error:
             logger.info("%s cannot be locked: %s", path, error)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _foreign_files(path: Path) -> list[str]:
@@ -290,6 +287,8 @@ def flatten(content: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...],
 
 
 _SCRATCH = ".scratch"
+_PRIVATE = "fedml_spurious_rank_"
+_MOMENT = 60.0
 
 
 @contextmanager
@@ -317,3 +316,38 @@ def scratch_folder(path: Path) -> Iterator[Path]:
             else:
                 os.environ[name] = value
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder for :func:`scratch_folder` outside the run folder, removed at the end.
+
+    A process that is killed removes nothing; the next one does, on the same host.
+    """
+    _sweep(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_PRIVATE) as path, ExitStack() as stack:
+        with suppress(OSError):  # where there are no locks, nothing is ever swept
+            stack.enter_context(_locked(Path(path)))
+        yield Path(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder; OSError where another process has it, or there are no locks."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what processes left that were killed."""
+    for folder in place.glob(f"{_PRIVATE}*"):
+        # Whoever makes one locks it a moment later, and keeps nothing else in it.
+        with suppress(OSError):
+            old = time.time() - folder.stat().st_mtime > _MOMENT
+            if old and [path.name for path in folder.iterdir()] == [_SCRATCH]:
+                with _locked(folder):
+                    shutil.rmtree(folder)

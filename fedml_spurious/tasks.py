@@ -182,6 +182,13 @@ class Workers(Protocol):
     def do(self, tasks: Sequence[TaskT]) -> Iterator[tuple[TaskT, Any]]:
         """Do tasks, those of one client standing together, and yield each with its answer, in any order."""
 
+    def collect_models(self, plan: Sequence[Work]) -> None:
+        """Put the personal models that never left a worker where the table's are.
+
+        Args:
+            plan: the final work of the run, with the options that hold in it.
+        """
+
 
 class LocalWorkers:
     """All work in this process, one task after the other.
@@ -224,6 +231,9 @@ class LocalWorkers:
         """See :class:`Workers`."""
         for task in tasks:
             yield task, self.runner.run(task)
+
+    def collect_models(self, plan: Sequence[Work]) -> None:
+        """Nothing: all models are in the run folder."""
 
 
 def in_order(workers: Workers, tasks: Sequence[Task]) -> list[Any]:

@@ -66,8 +66,10 @@ def test_a_client_with_an_empty_split_is_named(split: str, splits: Path, tmp_pat
         }
     )
     folder.meta = empty
-    with pytest.raises(InputError, match=f"client 0002 has no sample in the {split} split"):
+    with pytest.raises(InputError, match=f"client 0002 has no sample in the {split} split") as refused:
         choose_clients(folder, None)
+    # All clients train, whichever are personalized.
+    assert ("personalization_args.clients" in str(refused.value)) == (split != "train")
     assert choose_clients(folder, ("0001",)) == ("0001",)
 
 

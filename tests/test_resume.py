@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from running import Finished, client_events, invoke, weights, without_time
 
 from fedml_spurious import storage
 from fedml_spurious.cli import main
+from fedml_spurious.run_folder import private_folder
 
 
 def test_the_same_again_takes_the_finished_parts(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,11 +105,33 @@ def test_a_run_stopped_between_any_two_writes_resumes_to_the_same_bytes(
     assert result.exit_code == 0, result.output
     assert without_time(folder) == without_time(reference)
     require_nothing_done_twice(folder)
-    for part in ("personal/ours/fl1_p0/trajectory.csv", "global/fl1/rounds.csv", "global/fl0/rounds.csv"):
+    for part in (
+        "personal/ours/fl1_p0/trajectory.csv",
+        *(
+            f"global/fl{seed}/{name}"
+            for seed in (0, 1)
+            for name in ("rounds.csv", "checkpoint.pt", "model.pt")
+        ),
+    ):
         assert (folder / part).read_bytes() == (reference / part).read_bytes()
-    for seed in (0, 1):
-        expected = weights(reference, seed)
-        assert all(torch.equal(value, expected[name]) for name, value in weights(folder, seed).items())
+
+
+def test_what_a_killed_process_left_outside_the_run_folder_is_swept_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, users, working, begun = (tmp_path / f"fedml_spurious_rank_{name}" for name in "abcd")
+    for folder in (left, users, working, begun):
+        (folder / ".scratch/tmp").mkdir(parents=True)
+    (users / "thesis.tex").write_text("")
+    for folder in (left, users, working):
+        os.utime(folder, (0, 0))
+    descriptor = os.open(working, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # what a process does that is at work
+    with private_folder() as mine:
+        assert {*tmp_path.iterdir()} == {users, working, begun, mine}
+    os.close(descriptor)
+    assert {*tmp_path.iterdir()} == {users, working, begun}
 
 
 def start(config: Path, folder: Path, **options: Any) -> subprocess.Popen[str]:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 _POLL = 0.2
 _RETRY = 0.5
 _SUSPENDED = 1.0
+_GIVEN_UP = 0.8  # of the timeout: peers count from the last heartbeat before
 _LARGEST = {"GRPC": 1000 * 2**20}  # bytes; FedML's limit of a message
 _IN_THE_MIDDLE = "rank {rank} is in the middle of a run; end all its processes and start all of them again"
 
@@ -47,6 +48,7 @@ class Kind(StrEnum):
     TRAINED = "trained"  # worker: the sum of their models
     TASK = "task"  # server: do a task
     ANSWER = "answer"  # worker: its answer
+    COLLECT = "collect"  # server: these of your models are the final ones
     FAILED = "failed"  # worker: something went wrong here
     STOP = "stop"  # server: the run has failed
     FINISH = "finish"  # server: the run is done
@@ -121,6 +123,7 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         self._sessions: dict[int, str] = {}
         self._heard: dict[int, float] = {}
         self._quiet, self._closing = threading.Event(), threading.Event()
+        self._awake, self._woken = time.monotonic(), -math.inf
         self.traffic: dict[str, Counter[str]] = {"messages": Counter(), "bytes": Counter()}
         super().__init__(Namespace(), rank=rank, size=size, backend=backend)
         threading.Thread(target=self.run, name="receive", daemon=True).start()
@@ -219,9 +222,18 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
             else:
                 return
 
+    def slept(self) -> bool:
+        """Whether this process was just stopped for so long that peers have given it up."""
+        now = time.monotonic()
+        asleep = not self._quiet.is_set() and now - self._awake > _GIVEN_UP * self.timeout
+        return asleep or now - self._woken < LAST_WORDS
+
     def _say_alive(self) -> None:
         said = time.monotonic()
         while not self._quiet.wait(_POLL):
+            if self.slept():
+                self._woken = time.monotonic()
+            self._awake = time.monotonic()
             if self._abandoned():
                 # Open MPI ends its processes a second after mpirun; the main thread cleans up before. Should
                 # it be stuck, or MPI be another one, threads of the transport would stay for ever.

@@ -6,7 +6,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Generic
 
-from fedml_spurious.tasks import Personalize, Task, TaskT
+from fedml_spurious.tasks import BatchNormSums, CountFooled, MeasureGlobal, Personalize, Task, TaskT
+
+_WORDS: Mapping[type[Task], str] = {
+    BatchNormSums: "recalibration of the BatchNorm statistics",
+    CountFooled: "choice of the attack's budget",
+    MeasureGlobal: "measurement of the global model",
+}
 
 
 def share_clients(counts: Mapping[int, int], ranks: Sequence[int]) -> dict[int, list[int]]:
@@ -36,7 +42,7 @@ def describe(task: Task) -> str:
         work = task.work
         seeds = f"fl{work.fl_seed}" + ("" if work.p_seed is None else f", p{work.p_seed}")
         return f"personalization, client {work.client}, method {work.method}, seeds {seeds}"
-    return f"{type(task).__name__}, client {task.client}"
+    return f"{_WORDS[type(task)]}, client {task.client}"
 
 
 class HandOut(Generic[TaskT]):

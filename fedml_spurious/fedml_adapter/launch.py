@@ -29,6 +29,8 @@ from fedml_spurious.fedml_adapter.working import work
 TERMINATED = 128 + signal.SIGTERM
 # All ranks find the same mistake; the others give rank 0 the time to say it and to end them.
 _COURTESY = 15.0
+# How long one that mpirun ends stays, so that rank 0 does not find it dead and take it for the cause.
+_GLANCE = 0.4
 
 
 def run_rank(
@@ -48,7 +50,8 @@ def run_rank(
     torch.set_num_threads(threads)
     situation = Situation()
     again = _for_all_ranks(settings, rank, again)
-    _listen_for_the_end(settings, rank, situation, again)
+    log = output / "logs" / f"rank{rank.number}.log" if rank.number else output / "run.log"
+    _listen_for_the_end(settings, rank, situation, again, log)
     try:
         if rank.number == 0:
             staff = partial(hire, settings, rank, situation, threads)
@@ -69,6 +72,8 @@ def run_rank(
         if led_by_mpi and isinstance(error, Terminated) and os.getppid() != parent:
             # mpirun is gone. MPI ends whoever has lost a peer, so all wait until all have cleaned up.
             time.sleep(LAST_WORDS)
+        elif led and isinstance(error, Terminated):
+            time.sleep(_GLANCE)
         # Who sends SIGTERM under mpirun is mpirun, which gives all processes a moment to clean up.
         _end(status, abort=not isinstance(error, Terminated))
 
@@ -99,7 +104,7 @@ def _explain(error: BaseException, rank: Rank, situation: Situation, again: str)
     return RUN_FAILED, "".join(traceback.format_exception(error)) + f"{who}continue with:\n  {again}"
 
 
-def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, again: str) -> None:
+def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, again: str, log: Path) -> None:
     """Explain what happened when mpirun, or somebody else, ends this process."""
     of_mpi = settings.comm_args.backend == "MPI"
     terminal = os.dup(2)
@@ -107,11 +112,17 @@ def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, ag
     def handle(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         dead = situation.dead()
-        if rank.number == 0 or (rank.number == 1 and dead) or not of_mpi:
+        if dead and situation.slept():
+            pass  # they have waited for this process in vain, and have said so
+        elif rank.number == 0 or (rank.number == 1 and dead) or not of_mpi:
             who = f"rank {rank.number} ended by SIGTERM in {situation.tell(rank.number)}"
             lost = [f"rank {other} died in {situation.tell(other)}" for other in dead]
             text = "; ".join(lost) if lost else who
             message = f"Error: {text}. What was finished is kept; continue with:\n  {again}\n"
+            # Who ends mpirun itself never sees what it is sent then.
+            if situation.members and log.exists():
+                with suppress(OSError), log.open("a", encoding="utf-8") as stream:
+                    stream.write(message)
             with suppress(OSError):  # the terminal may be gone
                 os.write(terminal, message.encode())
                 time.sleep(0.2)  # mpirun needs a moment to pass it on

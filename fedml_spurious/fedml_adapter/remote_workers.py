@@ -16,6 +16,7 @@ from fedml_spurious.fedml_adapter.arguments import fedml_arguments
 from fedml_spurious.fedml_adapter.endpoint import Endpoint, Kind, Received, SilentError
 from fedml_spurious.fedml_adapter.hand_out import HandOut, describe, share_clients
 from fedml_spurious.fedml_adapter.wire import digest, from_plain, sum_from_plain, to_plain
+from fedml_spurious.personal_step import Work
 from fedml_spurious.splits import SplitFolder
 from fedml_spurious.tasks import TaskT
 
@@ -185,6 +186,15 @@ class RemoteWorkers:
             self.server.doing.pop(answer.sender, None)
             idle.add(answer.sender)
             yield busy.pop(answer.sender), from_plain(answer.content["answer"])
+
+    def collect_models(self, plan: Sequence[Work]) -> None:
+        """Tell every silo which of the models that it keeps are the final ones."""
+        if self.owners is None or not self.settings.personalization_args.save_models:
+            return
+        for rank in self.server.ranks:
+            own = [work for work in plan if self.owners[work.client] == rank]
+            self.server.doing[rank] = "collecting its models"
+            self.server.post(rank, Kind.COLLECT, {"plan": to_plain(own)})
 
     def _post(self, rank: int, kind: Kind, content: dict[str, Any], doing: str) -> None:
         """Send work, with the weights that it is about where the rank has not got them yet."""

@@ -63,6 +63,10 @@ class Situation:
         """Ranks on this host whose process is gone."""
         return [rank for rank, said in self.members.items() if process_is_gone(said["pid"], said["host"])]
 
+    def slept(self) -> bool:
+        """Whether this process was stopped for so long that others gave it up."""
+        return self.server is not None and self.server.endpoint.slept()
+
     def tell(self, rank: int) -> str:
         """What a rank was doing."""
         return (self.server.at(rank) if self.server else "") or self.phase

@@ -22,7 +22,7 @@ from fedml_spurious.fedml_adapter.simulator import train_client
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
 from fedml_spurious.fedml_adapter.wire import from_plain, sum_to_plain, to_plain
 from fedml_spurious.network import global_model
-from fedml_spurious.personal_step import Outcome
+from fedml_spurious.personal_step import Outcome, Work
 from fedml_spurious.result_store import ResultStore
 from fedml_spurious.run_folder import RunFolder
 from fedml_spurious.splits import SplitFolder
@@ -77,6 +77,10 @@ class Worker:
                 return
             if message.kind is Kind.STOP:
                 raise StoppedError(message.content)
+            if message.kind is Kind.COLLECT:
+                self.situation.phase = "collecting its models"
+                self._collect(from_plain(message.content["plan"]))
+                continue
             self._take_weights(message)
             if message.kind is Kind.TRAIN:
                 self.endpoint.post(0, Kind.TRAINED, self._train(**_without_weights(message)))
@@ -132,6 +136,13 @@ class Worker:
         if self.store is not None and outcome.state is not None:
             self.store.add(task.work, outcome)
         return replace(outcome, state=None)
+
+    def _collect(self, plan: Sequence[Work]) -> None:
+        """Give the final ones of the models that are kept here the names that they have in a run folder."""
+        for work in plan:
+            self._require_own(work.client)
+        if self.store is not None:
+            self.store.collect_models(plan)
 
     def _require_own(self, client: str) -> None:
         if self.own_clients is not None and client not in self.own_clients:

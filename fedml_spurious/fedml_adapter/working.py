@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from logging.handlers import MemoryHandler
@@ -21,7 +20,7 @@ from fedml_spurious.experiment import LOG_FORMAT, choose_device, log_to
 from fedml_spurious.fedml_adapter.handshake import introduce
 from fedml_spurious.fedml_adapter.ranks import Rank
 from fedml_spurious.fedml_adapter.serving import Situation, StoppedError
-from fedml_spurious.run_folder import scratch_folder
+from fedml_spurious.run_folder import private_folder, scratch_folder
 from fedml_spurious.splits import SplitFolder
 
 if TYPE_CHECKING:
@@ -50,8 +49,8 @@ def work(settings: Settings, output: Path, rank: Rank, situation: Situation, thr
     """
     buffer = MemoryHandler(_ROOM, flushLevel=logging.CRITICAL + 1)
     # Before rank 0 has found the run folder good, nothing may be written there.
-    with tempfile.TemporaryDirectory(prefix="fedml_spurious_") as scratch, log_to(buffer):
-        with scratch_folder(Path(scratch)):
+    with private_folder() as scratch, log_to(buffer):
+        with scratch_folder(scratch):
             from fedml_spurious.fedml_adapter.connecting import connect
 
             endpoint = connect(settings, rank)
@@ -151,6 +150,8 @@ def _report(endpoint: Endpoint, error: BaseException, phase: str, log: Path) -> 
         return False  # mpirun ends all processes, and gives them a second to clean up
     known = isinstance(error, (InputError, RunError))
     text = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, KeyboardInterrupt):
+        text = "it was interrupted"
     status = 2 if isinstance(error, InputError) else 1
     named = str(log) if log.exists() else ""
     endpoint.post(0, Kind.FAILED, {"text": text, "exit": status, "phase": phase, "log": named})

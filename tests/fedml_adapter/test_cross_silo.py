@@ -112,11 +112,12 @@ def require_same(folder: Path, alone: Path) -> None:
     assert without_time(folder) == without_time(alone)
     assert (folder / "global/fl0/rounds.csv").read_bytes() == (alone / "global/fl0/rounds.csv").read_bytes()
     assert all(torch.equal(value, weights(alone)[name]) for name, value in weights(folder).items())
-    kept = list(folder.glob("silos/*/personal/**/*.pt"))
-    assert len(kept) == 4 * 2
-    for path in kept:
-        other = alone.joinpath(*path.relative_to(folder).parts[2:])
-        mine, theirs = (torch.load(item, weights_only=True) for item in (path, other))
+    # The silos' models have the names that they have in one process, also those that the table is about.
+    kept = {Path(*path.relative_to(folder).parts[2:]): path for path in folder.glob("silos/**/*.pt")}
+    assert {*kept} == {path.relative_to(alone) for path in alone.glob("personal/**/*.pt")}
+    assert Path("personal/ours/fl0_p0/models/0002.pt") in kept
+    for name, path in kept.items():
+        mine, theirs = (torch.load(item, weights_only=True) for item in (path, alone / name))
         assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
 
@@ -156,6 +157,11 @@ def test_every_client_is_in_one_silo(shares: list[list[str]], message: str, conf
         ({"silos": 3}, "numbers of silos differ: silos names 3, silo_clients names 2"),
         ({"grpc_addresses": ["127.0.0.1:1", "0.0.0.0:2", "127.0.0.1:3"]}, "grpc_network=true"),
         ({"grpc_addresses": ["127.0.0.1", "127.0.0.1:2"]}, "grpc_addresses.0"),
+        (
+            {"grpc_addresses": ["127.0.0.1:1", "127.0.0.1:65536", "127.0.0.1:3"]},
+            "grpc_addresses.1: expected host:port with a port from 1 to 65535",
+        ),
+        ({"grpc_addresses": ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2"]}, "two ranks have 127.0.0.1:2"),
     ],
 )
 def test_wrong_settings_are_named(comm: dict[str, Any], message: str, config: dict[str, Any]) -> None:

@@ -131,6 +131,28 @@ def test_a_killed_mpirun_leaves_no_process_and_no_temporary_file(job: Job, tmp_p
     assert not list(job.folder.glob(".scratch*"))
 
 
+def test_a_server_that_was_stopped_does_not_blame_those_who_gave_it_up(job: Job) -> None:
+    process = job.mpirun(3)
+    job.wait_for("round")
+    job.ranks()[0].send_signal(signal.SIGSTOP)
+    status, output = job.end(process)
+    assert status == 1, output
+    assert "rank 0 was silent" in output
+    assert "died" not in output  # the workers left because of that
+    job.require_none_left()
+
+
+def test_the_log_says_how_to_go_on_where_mpirun_itself_was_ended(job: Job) -> None:
+    process = job.mpirun(3)
+    job.wait_for("round")
+    process.terminate()
+    job.end(process)
+    last = (job.folder / "run.log").read_text().splitlines()[-2:]
+    assert last[0].startswith("Error: rank 0 ended by SIGTERM in training, seed fl0, round")
+    assert last[1].endswith("--resume")
+    job.require_none_left()
+
+
 def test_a_worker_that_cannot_write_its_log_says_so(job: Job) -> None:
     job.folder.mkdir()
     (job.folder / "logs").write_text("in the way")
