@@ -11,6 +11,7 @@ from typing import Any
 
 from fedml_spurious.averages import Spread
 from fedml_spurious.dataset_averages import Accuracies, DatasetAverage, average_over_datasets
+from fedml_spurious.errors import InputError
 from fedml_spurious.finished_runs import DatasetRuns, join_runs, load_run
 from fedml_spurious.formats import Document, Grid
 from fedml_spurious.method_names import GLOBAL, SELECTED_BY
@@ -256,6 +257,10 @@ def budget_note(runs: DatasetRuns) -> str:
     texts = []
     for path in (path for run in runs.runs for path in sorted(run.path.glob("global/fl*/budget.json"))):
         stored = read_json(path, "eps", "in_range", "trail")
+        if not stored["trail"]:
+            raise InputError(
+                f"{path}: broken, its trail is empty; remove the file and continue with --resume"
+            )
         rate = stored["trail"][-1][1]
         outside = "" if stored["in_range"] else ", outside the wanted range"
         texts.append(f"{path.parent.name} {stored['eps']:.3g} ({rate:.0%} of the attacks succeed{outside})")

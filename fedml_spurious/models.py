@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable
 
 import torch
@@ -124,5 +125,14 @@ def import_object(path: str, *, where: str) -> Callable[..., nn.Module]:
         raise InputError(
             f"{where}: cannot import {path!r} ({error}); expected module:name, with the module beside the "
             "configuration, installed, or on PYTHONPATH"
+        ) from error
+    except ValueError:  # no module name
+        raise InputError(f"{where}: cannot import {path!r}; expected module:name") from None
+    except (Exception, SystemExit) as error:  # a module of the user's can raise anything
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{error.filename}, line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise InputError(
+            f"{where}: importing {module_name} failed with {type(error).__name__}: {error} "
+            f"({place or f'{frame.filename}, line {frame.lineno}'}); mend the module"
         ) from error
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -69,6 +70,7 @@ class ClientResult:
 
 COLUMNS = tuple(field.name for field in fields(ClientResult))
 _TEXT = ("dataset", "method", "client")
+_SHARES = ("acc_b", "acc_bc", "acc_adv", "val_acc")
 _INTEGERS = ("fl_seed", "p_seed", "n_train", "n_val", "n_test", "n_test_bc", "selected_epoch")
 
 
@@ -99,7 +101,12 @@ def _parse(name: str, cell: str) -> Any:
         return cell
     if not cell:
         return None
-    return int(cell) if name in _INTEGERS else float(cell)
+    if name in _INTEGERS:
+        return int(cell)
+    value = float(cell)
+    if name in _SHARES and not 0 <= value <= 1:
+        raise ValueError(f"{name} is {cell}, not from 0 to 1")
+    return math.nan if math.isnan(value) else value  # one object, so that a row is equal to its copy
 
 
 Average = Literal["mean", "weighted"]

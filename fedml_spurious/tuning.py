@@ -101,7 +101,7 @@ def choose(
         The value and the reason.
     """
     if not trials[0].count:
-        return trials[0].value, "the method applies to no client: the smallest value"
+        return trials[0].value, "the method does not apply: the smallest value"
     if rule == "most_accurate":
         best = max(trials, key=lambda trial: (trial.correct, -trial.value))
         return best.value, f"the highest validation accuracy, {best.val_acc:.4f}"
@@ -109,14 +109,16 @@ def choose(
     # In counts, so that a tolerance of one sample is not lost to rounding.
     needed = compared.correct - tolerance * compared.count
     harmless = [trial for trial in trials if trial.correct >= needed - 1e-9]
-    chosen = harmless[-1] if harmless else trials[0]
-    if chosen is trials[-1]:
-        return chosen.value, "the largest of the grid"
-    worse = next(trial for trial in trials if trial.value > chosen.value)
     allowed = f" minus {tolerance:g}" if tolerance else ""
     limit = f"{compared.val_acc:.4f} of {compared.name}{allowed}"
-    reason = f"{worse.value:g} has {worse.val_acc:.4f}, below the {limit}"
-    return chosen.value, reason if harmless else f"no value does without harm: {reason}"
+    if not harmless:
+        worst = f"{trials[0].value:g} has {trials[0].val_acc:.4f}"
+        return trials[0].value, f"no value does without harm: {worst}, below the {limit}"
+    chosen = harmless[-1]
+    if chosen is trials[-1]:
+        return chosen.value, f"the largest of the grid; not below the {limit}"
+    worse = next(trial for trial in trials if trial.value > chosen.value)
+    return chosen.value, f"{worse.value:g} has {worse.val_acc:.4f}, below the {limit}"
 
 
 class Tuner:
@@ -232,13 +234,12 @@ class Tuner:
             for choices in decided
         ]
         fl_seed, p_seed = self.seeds
+        rule = self.settings.method_type(name).tuning_rule
         return {
             "method": name,
-            "rule": RULES[self.settings.method_type(name).tuning_rule].format(
-                reference=_REFERENCES[self.experiment.tuning_reference]
-            ),
+            "rule": RULES[rule].format(reference=_REFERENCES[self.experiment.tuning_reference]),
             "seeds": {"fl_seed": fl_seed, "p_seed": p_seed},
-            "tolerance": self.experiment.tuning_tolerance,
+            "tolerance": self.experiment.tuning_tolerance if rule == "largest_harmless" else 0.0,
             "scope": "shared" if shared else "client",
             **(found[0] if shared else {"chosen": None, "trail": None}),
             "clients": None if shared else dict(zip(self.clients, found, strict=True)),

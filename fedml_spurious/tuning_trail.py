@@ -162,10 +162,8 @@ def _explain_clients(decision: Decision, coefficient: str, steps: Mapping[str, T
 
 def _rule(decision: Decision) -> str:
     seeds = decision.seeds
-    return (
-        f"Rule: {decision.rule} (tolerance {decision.tolerance:g}); tried with fl_seed {seeds.fl_seed} and "
-        f"p_seed {seeds.p_seed}."
-    )
+    tolerance = f" (tolerance {decision.tolerance:g})" if decision.tolerance else ""
+    return f"Rule: {decision.rule}{tolerance}; tried with fl_seed {seeds.fl_seed} and p_seed {seeds.p_seed}."
 
 
 def _accuracy(tried: Value) -> str:

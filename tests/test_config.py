@@ -191,6 +191,36 @@ def test_the_name_of_a_method_of_ones_own_is_checked(
         load_settings(path)
 
 
+@pytest.mark.parametrize(
+    ("module", "code", "expected"),
+    [
+        (
+            "raises",
+            "raise RuntimeError('a mistake')",
+            "failed with RuntimeError: a mistake .*raises.py, line 2",
+        ),
+        ("leaves", "raise SystemExit(3)", "failed with SystemExit: 3 .*leaves.py, line 2"),
+        ("misspelt", "class Mine(", "failed with SyntaxError: .*misspelt.py, line 2"),
+        ("nameless", "class Mine(Personalizer[MethodSettings]): pass", "has no name"),
+        (
+            "unruly",
+            "class Mine(Personalizer[MethodSettings]):\n    name, tuning_rule = 'm', 'largest'",
+            "tuning_rule 'largest'; expected largest_harmless or most_accurate",
+        ),
+    ],
+)
+def test_a_module_of_ones_own_that_fails_is_one_clear_error(
+    module: str, code: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    start = "from fedml_spurious.personalization.base import MethodSettings, Personalizer"
+    (tmp_path / f"{module}.py").write_text(f"{start}\n{code}\n")
+    path = tmp_path / "own.yaml"
+    path.write_text(DATA + f"experiment_args: {{methods: [ft, '{module}:Mine']}}\n")
+    with pytest.raises(InputError, match=expected):
+        load_settings(path)
+
+
 def test_configurations_are_found_by_path_and_by_name(tmp_path: Path) -> None:
     assert find_config("quickstart").name == "quickstart.yaml"
     path = tmp_path / "own.yaml"

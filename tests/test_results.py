@@ -35,6 +35,18 @@ def test_rows_survive_the_file_digit_by_digit(tmp_path: Path) -> None:
     assert read_results(tmp_path / "results.csv") == rows
 
 
+def test_a_loss_that_diverged_is_equal_to_its_copy(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.csv", [row("ft", "0000", 0.2, 0.2, loss_b=float("nan"))])
+    assert read_results(tmp_path / "results.csv") == read_results(tmp_path / "results.csv")
+
+
+@pytest.mark.parametrize("value", [7.5, -0.1, float("nan")])
+def test_an_accuracy_that_is_no_share_is_refused(value: float, tmp_path: Path) -> None:
+    write_results(tmp_path / "results.csv", [row("ft", "0000", value, 0.2)])
+    with pytest.raises(InputError, match=r"acc_b is .*, not from 0 to 1"):
+        read_results(tmp_path / "results.csv")
+
+
 @pytest.mark.parametrize("content", ["", "method,acc_b\nft,0.5\n"])
 def test_a_broken_table_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text(content or "dataset\nx\n")

@@ -44,8 +44,9 @@ def test_the_largest_value_that_does_not_lower_the_validation_accuracy(
     ("correct", "chosen", "reason"),
     [
         ((199, 195, 180, 170), 1.0, "10 has 0.8500, below the 0.9000 of the global model"),
-        ((199, 195, 190, 180), 10.0, "the largest of the grid"),
-        ((170, 171, 172, 173), 0.01, "no value does without harm: 0.1 has 0.8550, below the 0.9000 of the"),
+        ((199, 195, 190, 180), 10.0, "the largest of the grid; not below the 0.9000 of the global model"),
+        ((170, 171, 172, 173), 0.01, "no value does without harm: 0.01 has 0.8500, below the 0.9000 of the"),
+        ((170,), 0.01, "no value does without harm: 0.01 has 0.8500, below the 0.9000 of the global model"),
     ],
 )
 def test_against_the_global_model(correct: tuple[int, ...], chosen: float, reason: str) -> None:
@@ -67,7 +68,7 @@ def test_dittos_lambda_is_the_most_accurate_one_and_of_equals_the_smallest(
 def test_a_method_that_never_applies_gets_the_smallest_value(rule: Any) -> None:
     assert choose(rule, trials(0, 0, count=0), 0.0) == (
         0.01,
-        "the method applies to no client: the smallest value",
+        "the method does not apply: the smallest value",
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from fedml_spurious.errors import InputError
 from fedml_spurious.method_names import GLOBAL as GLOBAL
 from fedml_spurious.models import import_object
 from fedml_spurious.personalization.adversarial_transfer import AdversarialOnly, AdversarialTransfer, L2Only
-from fedml_spurious.personalization.base import Personalizer
+from fedml_spurious.personalization.base import Personalizer, TuningRule
 from fedml_spurious.personalization.ditto import Ditto
 from fedml_spurious.personalization.fine_tuning import FineTuning
 from fedml_spurious.personalization.gradient_alignment import GradientAlignment
@@ -52,4 +52,11 @@ def find_method(name: str) -> type[Personalizer[Any]]:
     method = import_object(name, where=where)
     if not (isinstance(method, type) and issubclass(method, Personalizer)):
         raise InputError(f"{where}: {name} is no subclass of fedml_spurious.personalization.Personalizer")
+    if not hasattr(method, "name"):
+        raise InputError(f"{where}: {name} has no name; give the class one, for sections and tables")
+    if method.tuning_rule not in get_args(TuningRule):
+        raise InputError(
+            f"{where}: {name} has the tuning_rule {method.tuning_rule!r}; expected "
+            f"{' or '.join(get_args(TuningRule))}"
+        )
     return method

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -102,6 +104,8 @@ class AdversarialTransfer(Personalizer[AdversarialTransferSettings]):
 
         ``val_acc - max(0, Acc_Adv(f_p) - Acc_Adv(f_g))`` on adversarial examples of the validation split.
         """
-        personal = candidate.val_adv.accuracy or 0.0
-        decrease = max(0.0, personal - (candidate.global_val_adv_accuracy or 0.0))
-        return (candidate.val.accuracy or 0.0) - decrease
+        count = candidate.val_adv.count
+        lost = candidate.val_adv.correct - round((candidate.global_val_adv_accuracy or 0.0) * count)
+        # In fractions, so that epochs that tie are equal to the last bit.
+        right = Fraction(candidate.val.correct, candidate.val.count or 1)
+        return float(right - Fraction(max(0, lost), count or 1))

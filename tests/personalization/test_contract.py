@@ -234,6 +234,24 @@ def test_ours_selects_by_accuracy_minus_lost_transferability(
         assert make(name).score(candidate) == pytest.approx(val / 10)
 
 
+@pytest.mark.parametrize("count", [7, 10, 20, 280])
+def test_epochs_that_tie_have_equal_scores(count: int) -> None:
+    """One more right and one more transfer lost: the same score, to the last bit."""
+    for global_correct in range(1, count - 1):
+        adv = global_correct / count
+        scores = {
+            make("ours").score(
+                Candidate(
+                    Evaluation(count, count - 2 + more, 0.0),
+                    Evaluation(count, global_correct + more, 0.0),
+                    adv,
+                )
+            )
+            for more in (0, 1)
+        }
+        assert scores == {(count - 2) / count}
+
+
 class Scripted(Personalizer[Any]):
     """Gives the epochs scores from a list."""
 
