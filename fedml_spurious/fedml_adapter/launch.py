@@ -24,7 +24,7 @@ from fedml_spurious.errors import InputError, RunError
 from fedml_spurious.experiment import run_experiment
 from fedml_spurious.fedml_adapter.ranks import Rank, mpi_rank, threads_of
 from fedml_spurious.fedml_adapter.serving import LAST_WORDS, Situation, StoppedError, Terminated, hire
-from fedml_spurious.fedml_adapter.working import work
+from fedml_spurious.fedml_adapter.working import log_path, work
 
 TERMINATED = 128 + signal.SIGTERM
 # All ranks find the same mistake; the others give rank 0 the time to say it and to end them.
@@ -50,8 +50,7 @@ def run_rank(
     torch.set_num_threads(threads)
     situation = Situation()
     again = _for_all_ranks(settings, rank, again)
-    log = output / "logs" / f"rank{rank.number}.log" if rank.number else output / "run.log"
-    _listen_for_the_end(settings, rank, situation, again, log)
+    _listen_for_the_end(settings, rank, situation, again, log_path(output, rank))
     try:
         if rank.number == 0:
             staff = partial(hire, settings, rank, situation, threads)

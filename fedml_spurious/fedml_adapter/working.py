@@ -20,7 +20,7 @@ from fedml_spurious.experiment import LOG_FORMAT, choose_device, log_to
 from fedml_spurious.fedml_adapter.handshake import introduce
 from fedml_spurious.fedml_adapter.ranks import Rank
 from fedml_spurious.fedml_adapter.serving import Situation, StoppedError
-from fedml_spurious.run_folder import private_folder, scratch_folder
+from fedml_spurious.run_folder import RunFolder, private_folder, scratch_folder
 from fedml_spurious.splits import SplitFolder
 
 if TYPE_CHECKING:
@@ -57,12 +57,15 @@ def work(settings: Settings, output: Path, rank: Rank, situation: Situation, thr
             try:
                 _work(settings, output, rank, situation, threads, endpoint, buffer)
             except BaseException as error:
-                situation.server_knows = _report(endpoint, error, situation.phase, _log_path(output, rank))
+                situation.server_knows = _report(endpoint, error, situation.phase, log_path(output, rank))
                 raise
             endpoint.finish()
 
 
-def _log_path(output: Path, rank: Rank) -> Path:
+def log_path(output: Path, rank: Rank) -> Path:
+    """Log of a process in the run folder."""
+    if rank.number == 0:
+        return RunFolder(output).log
     return output / "logs" / f"rank{rank.number}.log"
 
 
@@ -88,7 +91,7 @@ def _work(
     endpoint.post(0, Kind.READY, ready)
     _await(Kind.GO, endpoint, settings)
     situation.phase = "opening its log"
-    with _log_file(_log_path(output, rank), buffer, quiet=settings.comm_args.backend == "MPI"):
+    with _log_file(log_path(output, rank), buffer, quiet=settings.comm_args.backend == "MPI"):
         logger.info("rank %d: %s, %d threads", rank.number, device, torch.get_num_threads())
         own = None if order["clients"] is None else frozenset(order["clients"])
         vault = None if own is None else output / "silos" / f"rank{rank.number}"
