@@ -136,8 +136,8 @@ def _check_arrays(path: Path, meta: SplitMeta, labels: CelebALabels) -> None:
 
 
 def test_an_image_is_what_torchvision_makes_of_it(raw: Path) -> None:
-    transforms = pytest.importorskip("torchvision.transforms")
     from PIL import Image
+    from torchvision import transforms
 
     from data_partition.celeba_images import decode, find_images
 
