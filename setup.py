@@ -73,7 +73,7 @@ setup(
     # setuptools writes otherwise slows every Python start, and uv leaves its bytecode behind.
     package_dir={"": "."},
     packages=find_packages(include=["fedml_spurious*", "data_partition*", "fedml_configs"]),
-    package_data={"fedml_configs": ["*.yaml"], "data_partition": ["group_counts/*.yaml"]},
+    package_data={"fedml_configs": ["*.yaml"], "data_partition.celeba": ["group_counts/*.yaml"]},
     include_package_data=False,
     data_files=[("", ["fedml_spurious.pth"])],
     distclass=WithDataFiles,

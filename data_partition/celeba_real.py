@@ -17,20 +17,20 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, Field
 
-from data_partition.celeba_build import FederationPlan, build_celeba
-from data_partition.celeba_clients import deal_identities, personalized_clients, plan_clients
-from data_partition.celeba_download import download_celeba
-from data_partition.celeba_labels import CelebALabels, IndexArray
-from data_partition.celeba_options import CelebAOptions
+from data_partition.celeba.build import FederationPlan, build_celeba
+from data_partition.celeba.clients import deal_identities, personalized_clients, plan_clients
+from data_partition.celeba.download import download_celeba
+from data_partition.celeba.labels import CelebALabels, IndexArray
+from data_partition.celeba.options import CelebAOptions
 from data_partition.command import partition_command
 from data_partition.registry import Progress
-from fedml_spurious.errors import InputError
+from fedml_spurious.common.errors import InputError
 
 NAME = "celeba_real"
 
 
 class Options(CelebAOptions):
-    """Options of CelebA_R; see :class:`~data_partition.celeba_options.CelebAOptions` for the others.
+    """Options of CelebA_R; see :class:`~data_partition.celeba.options.CelebAOptions` for the others.
 
     Attributes:
         train_blond_females_above: personalized clients have more blond female training samples.

@@ -9,7 +9,7 @@ that are in no other split. Their celebrities are on no other client: 505 client
 need are left out. The other clients are made as in CelebA_R from what remains.
 
 The paper's text speaks of 3,000 images on the three clients; its tables add up to 1,554 and win here.
-``--group-counts`` replaces the tables, see :mod:`data_partition.celeba_groups` for the format.
+``--group-counts`` replaces the tables, see :mod:`data_partition.celeba.groups` for the format.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, Field, field_serializer
 
-from data_partition.celeba_build import FederationPlan, build_celeba
-from data_partition.celeba_clients import ClientPlan, deal_identities, plan_clients
-from data_partition.celeba_download import download_celeba
-from data_partition.celeba_groups import (
+from data_partition.celeba.build import FederationPlan, build_celeba
+from data_partition.celeba.clients import ClientPlan, deal_identities, plan_clients
+from data_partition.celeba.download import download_celeba
+from data_partition.celeba.groups import (
     PAPER_COUNTS,
     ClientCounts,
     GroupCounts,
     find_group_counts,
     read_group_counts,
 )
-from data_partition.celeba_labels import CelebALabels, Group, IndexArray
-from data_partition.celeba_options import CelebAOptions
-from data_partition.celeba_reserve import DRAW, Reserve, reserve_identities
+from data_partition.celeba.labels import CelebALabels, Group, IndexArray
+from data_partition.celeba.options import CelebAOptions
+from data_partition.celeba.reserve import DRAW, Reserve, reserve_identities
 from data_partition.command import partition_command
 from data_partition.dealing import largest_remainder
 from data_partition.registry import Progress
-from data_partition.split_meta import client_name
-from fedml_spurious.errors import InputError
-from fedml_spurious.seeds import Purpose, generator
-from fedml_spurious.storage import sha256_of
+from data_partition.split_files.meta import client_name
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.seeds import Purpose, generator
+from fedml_spurious.common.storage import sha256_of
 
 NAME = "celeba_synthetic"
 
 
 class Options(CelebAOptions):
-    """Options of CelebA_S; see :class:`~data_partition.celeba_options.CelebAOptions` for the others.
+    """Options of CelebA_S; see :class:`~data_partition.celeba.options.CelebAOptions` for the others.
 
     Attributes:
         group_counts: group counts of the first clients, instead of tables 3, 4 and 5: a file, or the name

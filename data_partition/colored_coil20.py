@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from data_partition.coil20_files import NUM_OBJECTS, download_coil20, explain_checksum, read_coil20
-from data_partition.colored import write_colored
+from data_partition.colored.build import write_colored
+from data_partition.colored.coil20_files import NUM_OBJECTS, download_coil20, explain_checksum, read_coil20
+from data_partition.colored.options import ColoredOptions
 from data_partition.command import partition_command
-from data_partition.options import ColoredOptions
 from data_partition.registry import Progress
-from fedml_spurious.errors import InputError
+from fedml_spurious.common.errors import InputError
 
 NAME = "colored_coil20"
 

@@ -10,12 +10,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from data_partition.colored import GreyImages, write_colored
+from data_partition.colored.build import GreyImages, write_colored
+from data_partition.colored.mnist_files import NUM_CLASSES, download_mnist, read_digits, read_mnist
+from data_partition.colored.options import ColoredOptions
 from data_partition.command import partition_command
-from data_partition.mnist_files import NUM_CLASSES, download_mnist, read_digits, read_mnist
-from data_partition.options import ColoredOptions, Share
+from data_partition.options import Share
 from data_partition.registry import Progress
-from fedml_spurious.errors import InputError
+from fedml_spurious.common.errors import InputError
 
 NAME = "colored_mnist"
 

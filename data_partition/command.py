@@ -12,10 +12,10 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from data_partition.cli_errors import friendly
 from data_partition.registry import Build, Progress
-from data_partition.split_files import SPLITS, read_meta
-from fedml_spurious.errors import InputError
+from data_partition.split_files.meta import SPLITS, read_meta
+from fedml_spurious.common.cli_errors import friendly
+from fedml_spurious.common.errors import InputError
 
 
 def partition_command(
@@ -106,7 +106,7 @@ def _shown_progress(title: str) -> Iterator[Progress]:
     """A bar with the remaining time on a terminal, plain lines elsewhere, from the first report on."""
     from rich.console import Console
 
-    from fedml_spurious.progress import Stage, stage
+    from fedml_spurious.common.progress import Stage, stage
 
     with contextlib.ExitStack() as stack:
         shown: list[Stage] = []

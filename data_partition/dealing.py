@@ -12,8 +12,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.samples import IndexArray
-from fedml_spurious.errors import InputError
+from data_partition.split_files.samples import IndexArray
+from fedml_spurious.common.errors import InputError
 
 _SWAPS_PER_HOLDING = 10
 

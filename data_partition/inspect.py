@@ -12,12 +12,12 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.cli_errors import friendly
-from fedml_spurious.errors import InputError
+from fedml_spurious.common.cli_errors import friendly
+from fedml_spurious.common.errors import InputError
 
 if TYPE_CHECKING:
-    from data_partition.samples import IndexArray
-    from fedml_spurious.splits import SplitFolder
+    from data_partition.split_files.folder import SplitFolder
+    from data_partition.split_files.samples import IndexArray
 
 _SHOWN_PROBLEMS = 20
 
@@ -91,9 +91,9 @@ def command(folder: Path, name: str | None, check: bool, png: Path | None, clien
 
     Checksums are always checked.
     """
-    from data_partition.check import find_problems
-    from data_partition.pictures import draw_folder
-    from fedml_spurious.splits import SplitFolder
+    from data_partition.split_files.check import find_problems
+    from data_partition.split_files.folder import SplitFolder
+    from data_partition.split_files.pictures import draw_folder
 
     splits = SplitFolder(folder, name=name)
     click.echo(summarize_arrays(splits))

@@ -15,13 +15,13 @@ import numpy as np
 from PIL import Image
 from pydantic import TypeAdapter
 
-from data_partition.cli_errors import friendly
 from data_partition.command import summarize
 from data_partition.options import Ratios
 from data_partition.own import Images, write_splits
-from data_partition.samples import IndexArray
-from data_partition.split_files import SPLITS
-from fedml_spurious.errors import InputError
+from data_partition.split_files.meta import SPLITS
+from data_partition.split_files.samples import IndexArray
+from fedml_spurious.common.cli_errors import friendly
+from fedml_spurious.common.errors import InputError
 
 _COLUMNS = ("file", "label", "spurious", "client")
 

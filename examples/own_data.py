@@ -17,7 +17,7 @@ from PIL import Image
 
 from data_partition.own import write_splits
 from data_partition.own_folder import write_folder_splits
-from fedml_spurious.splits import SplitFolder
+from data_partition.split_files.folder import SplitFolder
 
 SHAPES = ("disc", "square")
 COLORS = {"red": (255, 0, 0), "blue": (0, 0, 255)}

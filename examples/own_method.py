@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from fedml_spurious.fedavg import load_state
-from fedml_spurious.metrics import evaluate
+from fedml_spurious.learning.fedavg import load_state
+from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.personalization import base
 
 

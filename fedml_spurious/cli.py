@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 
 import click
 
-from data_partition.cli_errors import INTERRUPTED, friendly
 from fedml_spurious import __version__
+from fedml_spurious.common.cli_errors import INTERRUPTED, friendly
 
 
 class _Partitions(click.Group):
@@ -64,10 +65,12 @@ def run(
     _share_cores()
     from rich.console import Console
 
-    from fedml_spurious.config_file import find_config, load_settings
-    from fedml_spurious.experiment import run_experiment
-    from fedml_spurious.fedml_adapter.launch import rank_zero_speaks, run_rank
-    from fedml_spurious.fedml_adapter.ranks import find_rank
+    from fedml_spurious.config.file import find_config, load_settings
+    from fedml_spurious.experiment.device import choose_device
+    from fedml_spurious.experiment.run import run_experiment
+    from fedml_spurious.fedml_adapter.local_workers import work_alone
+    from fedml_spurious.fedml_adapter.processes.launch import rank_zero_speaks, run_rank
+    from fedml_spurious.fedml_adapter.processes.ranks import find_rank
 
     with rank_zero_speaks():
         path = find_config(config)
@@ -82,8 +85,10 @@ def run(
     if process is not None:
         run_rank(settings, folder, process, resume=resume, console=console, again=again)
         return
+    device = choose_device(settings)
+    hire = partial(work_alone, settings, device)
     try:
-        run_experiment(settings, folder, resume=resume, console=console)
+        run_experiment(settings, folder, resume=resume, console=console, hire=hire, device=device)
     except KeyboardInterrupt:
         click.echo(f"Interrupted. What is finished is kept; continue with:\n  {again}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -123,7 +128,7 @@ def table(runs: tuple[str, ...], form: str, average: str, why: bool) -> None:
 
     Runs of one data set are put together where they differ in methods and seeds alone.
     """
-    from fedml_spurious.joined_table import show_runs
+    from fedml_spurious.results.table_command import show_runs
 
     show_runs(runs, form=form, average=average, why=why)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from running import Finished, invoke
 
-from fedml_spurious.splits import SplitFolder
+from data_partition.split_files.folder import SplitFolder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,10 +10,10 @@ import torch
 from fedml.core import ServerAggregator
 from torch import Tensor, nn
 
-from fedml_spurious.fedavg import State, WeightedSum, average, copy_state, load_state
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.trainer import collect
-from fedml_spurious.metrics import EMPTY, evaluate
+from fedml_spurious.learning.fedavg import State, WeightedSum, average, copy_state, load_state
+from fedml_spurious.learning.metrics import EMPTY, evaluate
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class SpuriousAggregator(ServerAggregator):  # type: ignore[misc]  # FedML has n
         load_state(self.model, model_parameters)
 
     def aggregate(self, raw_client_model_or_grad_list: list[tuple[int, Mapping[str, Tensor]]]) -> State:
-        """Average the clients' models; see :func:`fedml_spurious.fedavg.average`."""
+        """Average the clients' models; see :func:`fedml_spurious.learning.fedavg.average`."""
         return average(raw_client_model_or_grad_list)
 
     def merge(self, partial_sums: Iterable[WeightedSum]) -> State:

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedml_spurious.config import Settings
-from fedml_spurious.config_file import problems_of, report
-from fedml_spurious.errors import InputError
-from fedml_spurious.training import LocalTraining
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.validation import problems_of, report
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.learning.training import LocalTraining
 
 # FedML wraps these around training and aggregation; ours would silently leave them out.
 _UNSUPPORTED = ("enable_dp", "enable_attack", "enable_defense", "enable_fhe")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fedml_spurious.errors import InputError
-from fedml_spurious.splits import SplitFolder, to_tensors
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.learning.client_data import to_tensors
 
 
 class ClientSplit(Dataset[tuple[Tensor, Tensor]]):

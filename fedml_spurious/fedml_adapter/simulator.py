@@ -12,10 +12,10 @@ import torch
 from fedml.core import ClientTrainer, ServerAggregator
 from torch import nn
 
-from fedml_spurious.fedavg import Round, sample_clients
 from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
+from fedml_spurious.learning.fedavg import Round, sample_clients
 
 
 class SingleProcessSimulator:

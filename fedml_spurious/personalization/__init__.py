@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from fedml_spurious.errors import InputError
-from fedml_spurious.method_names import GLOBAL as GLOBAL
-from fedml_spurious.models import import_object
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.imports import import_object
 from fedml_spurious.personalization.adversarial_transfer import AdversarialOnly, AdversarialTransfer, L2Only
 from fedml_spurious.personalization.base import Personalizer, TuningRule
 from fedml_spurious.personalization.ditto import Ditto
@@ -17,6 +16,7 @@ from fedml_spurious.personalization.jtt import JustTrainTwice
 from fedml_spurious.personalization.local_training import LocalOnly
 from fedml_spurious.personalization.partial_tuning import BatchNormOnly, HeadOnly
 from fedml_spurious.personalization.upweighting import UpWeighting
+from fedml_spurious.results.method_names import GLOBAL as GLOBAL
 
 _OF_THE_PAPER: tuple[type[Personalizer[Any]], ...] = (
     FineTuning, Ditto, UpWeighting, JustTrainTwice, AdversarialOnly, L2Only, AdversarialTransfer,

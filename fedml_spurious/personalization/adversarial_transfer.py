@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedml_spurious.losses import adversarial_disagreement, l2_distance
+from fedml_spurious.learning.losses import adversarial_disagreement, l2_distance
+from fedml_spurious.learning.modes import batchnorm_in_eval_mode
 from fedml_spurious.personalization.base import Batch, Candidate, MethodSettings, Personalizer
-from fedml_spurious.training import batchnorm_in_eval_mode
 
 
 class AdversarialSettings(MethodSettings):

@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from fedml_spurious.attacks import Attack, frozen
-from fedml_spurious.fedavg import State
-from fedml_spurious.metrics import EVALUATION_BATCH, Evaluation, evaluate
-from fedml_spurious.seeds import Purpose, generator, integer_seed
-from fedml_spurious.training import IndexArray, LocalTraining, Step, train_locally
+from fedml_spurious.common.seeds import Purpose, generator, integer_seed
+from fedml_spurious.learning.attacks import Attack
+from fedml_spurious.learning.client_data import Labelled
+from fedml_spurious.learning.fedavg import State
+from fedml_spurious.learning.metrics import EVALUATION_BATCH, Evaluation, evaluate
+from fedml_spurious.learning.modes import frozen
+from fedml_spurious.learning.training import IndexArray, LocalTraining, Step, train_locally
 
 Observer = Callable[[nn.Module, int, int], None]
 Sequence = Callable[[np.random.Generator], IndexArray]
@@ -32,22 +34,6 @@ class MethodSettings(BaseModel):
 
 TuningRule = Literal["largest_harmless", "most_accurate"]
 SettingsT = TypeVar("SettingsT", bound=MethodSettings)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Images and labels.
-
-    Attributes:
-        x: images, shape (N, 3, H, W), values in [0, 1].
-        y: classes, shape (N,).
-    """
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.y)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedml_spurious.losses import l2_distance
+from fedml_spurious.learning.losses import l2_distance
 from fedml_spurious.personalization.base import Batch, MethodSettings, Personalizer
 
 

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedml_spurious.attacks import frozen
+from fedml_spurious.learning.modes import batchnorm_in_eval_mode, frozen
 from fedml_spurious.personalization.base import Batch, MethodSettings, Personalizer
-from fedml_spurious.training import batchnorm_in_eval_mode
 
 SHORTEST = 1e-12  # shorter gradients have no direction in single precision: their squares underflow
 

@@ -9,11 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedml_spurious.attacks import frozen
-from fedml_spurious.metrics import EVALUATION_BATCH
+from fedml_spurious.learning.client_data import Labelled
+from fedml_spurious.learning.metrics import EVALUATION_BATCH
+from fedml_spurious.learning.modes import frozen
+from fedml_spurious.learning.training import IndexArray
 from fedml_spurious.personalization.base import (
     ClientTask,
-    Labelled,
     MethodSettings,
     Observer,
     Personalized,
@@ -21,7 +22,6 @@ from fedml_spurious.personalization.base import (
     fine_tune,
     fine_tune_stage,
 )
-from fedml_spurious.training import IndexArray
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fedml_spurious.learning.modes import batchnorm_in_eval_mode
 from fedml_spurious.personalization.base import Batch, ClientTask, MethodSettings, Personalizer
-from fedml_spurious.training import batchnorm_in_eval_mode
 
 
 def last_layer(model: nn.Module) -> nn.Module:

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from fedml_spurious.learning.training import IndexArray
 from fedml_spurious.personalization.base import ClientTask, MethodSettings, Personalizer
-from fedml_spurious.training import IndexArray
 
 SettingsT = TypeVar("SettingsT", bound=MethodSettings)
 

@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import BaseModel
 
-from data_partition import mnist_files
-from data_partition.cli_errors import friendly
-from data_partition.coil20_files import download_coil20
+from data_partition.colored import mnist_files
+from data_partition.colored.coil20_files import download_coil20
 from data_partition.registry import PARTITIONS
-from data_partition.split_files import read_meta
-from fedml_spurious.errors import InputError, RunError
+from data_partition.split_files.meta import read_meta
+from fedml_spurious.common.cli_errors import friendly
+from fedml_spurious.common.errors import InputError, RunError
 
 MNIST = PARTITIONS["colored_mnist"]
 

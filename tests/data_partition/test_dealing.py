@@ -17,7 +17,7 @@ from data_partition.dealing import (
     round_half_up,
     split_sizes,
 )
-from fedml_spurious.errors import InputError
+from fedml_spurious.common.errors import InputError
 
 RATIOS = st.tuples(st.integers(1, 90), st.integers(0, 90), st.integers(0, 90))
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_partition.check import find_problems
 from data_partition.own import write_splits
 from data_partition.own_folder import write_folder_splits
-from fedml_spurious.errors import InputError
-from fedml_spurious.splits import SplitFolder
+from data_partition.split_files.check import find_problems
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import InputError
 
 SPLITS = ("train", "val", "test", "test_bc")
 

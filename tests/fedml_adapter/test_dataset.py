@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedml_spurious.errors import InputError
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
-from fedml_spurious.splits import SplitFolder
 
 
 def raw(splits: Path, split: str, client: str) -> tuple[np.ndarray, np.ndarray]:

@@ -7,16 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedml_spurious.attacks import Attack
+from fedml_spurious.learning.attacks import Attack
+from fedml_spurious.learning.client_data import Labelled
+from fedml_spurious.learning.training import LocalTraining
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import (
-    Batch,
-    ClientTask,
-    Labelled,
-    Personalizer,
-    make_adversarial_reference,
-)
-from fedml_spurious.training import LocalTraining
+from fedml_spurious.personalization.base import Batch, ClientTask, Personalizer, make_adversarial_reference
 
 
 def initial_network() -> nn.Module:

@@ -11,14 +11,14 @@ import torch
 from personalization_tasks import batch_of, make, task
 from torch import nn
 
-from fedml_spurious.attacks import Attack
-from fedml_spurious.config_sections import ExperimentArgs
-from fedml_spurious.fedavg import load_state
-from fedml_spurious.losses import adversarial_disagreement
-from fedml_spurious.method_names import SELECTED_BY
-from fedml_spurious.metrics import Evaluation, evaluate
+from fedml_spurious.config.sections import ExperimentArgs
+from fedml_spurious.learning.attacks import Attack
+from fedml_spurious.learning.fedavg import load_state
+from fedml_spurious.learning.losses import adversarial_disagreement
+from fedml_spurious.learning.metrics import Evaluation, evaluate
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import Candidate, ClientTask, Personalizer
+from fedml_spurious.results.method_names import SELECTED_BY
 
 ALL = sorted(METHODS)
 TABLE = ("global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours")

@@ -10,7 +10,7 @@ import torch
 from personalization_tasks import batch_of, make, task
 from torch import Tensor, nn
 
-from fedml_spurious.fedavg import load_state
+from fedml_spurious.learning.fedavg import load_state
 from fedml_spurious.personalization.base import ClientTask
 from fedml_spurious.personalization.gradient_alignment import input_gradients, misalignment
 

@@ -14,10 +14,11 @@ import torch
 from personalization_tasks import make, network, samples, task
 from torch import Tensor, nn
 
+from fedml_spurious.learning.client_data import Labelled
+from fedml_spurious.learning.training import LocalTraining
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import Batch, ClientTask, Labelled, Personalizer
+from fedml_spurious.personalization.base import Batch, ClientTask, Personalizer
 from fedml_spurious.personalization.jtt import JustTrainTwice, error_set, upsampled
-from fedml_spurious.training import LocalTraining
 
 
 class Recording(JustTrainTwice):

@@ -11,9 +11,9 @@ import torch
 from personalization_tasks import initial_network, make, network, task
 from torch import Tensor, nn
 
-from fedml_spurious.metrics import evaluate
-from fedml_spurious.personalization.base import Labelled
-from fedml_spurious.seeds import Purpose, generator
+from fedml_spurious.common.seeds import Purpose, generator
+from fedml_spurious.learning.client_data import Labelled
+from fedml_spurious.learning.metrics import evaluate
 
 
 def test_it_is_a_plain_training_loop_from_the_initial_weights() -> None:

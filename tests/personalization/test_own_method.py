@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from personalization_tasks import make, task
 
 from fedml_spurious.cli import main
-from fedml_spurious.fedavg import load_state
-from fedml_spurious.metrics import evaluate
+from fedml_spurious.learning.fedavg import load_state
+from fedml_spurious.learning.metrics import evaluate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

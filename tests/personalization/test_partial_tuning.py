@@ -7,7 +7,7 @@ import torch
 from personalization_tasks import batch_of, make, task
 from torch import nn
 
-from fedml_spurious.models import build_model
+from fedml_spurious.learning.models import build_model
 from fedml_spurious.personalization.partial_tuning import last_layer
 
 

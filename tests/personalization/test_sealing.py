@@ -12,16 +12,17 @@ import torch
 from personalization_tasks import make
 
 from data_partition.colored_mnist import Options, build
-from fedml_spurious.attacks import Attack
-from fedml_spurious.clients import load_training_data
-from fedml_spurious.config_file import check_settings
-from fedml_spurious.errors import SealedError
-from fedml_spurious.models import build_model
-from fedml_spurious.personal_step import ClientStep, Work
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import SealedError
+from fedml_spurious.config.file import check_settings
+from fedml_spurious.experiment.client import ClientStep
+from fedml_spurious.experiment.work import Work
+from fedml_spurious.learning.attacks import Attack
+from fedml_spurious.learning.client_data import load_training_data
+from fedml_spurious.learning.models import build_model
+from fedml_spurious.learning.training import LocalTraining
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import ClientTask, make_adversarial_reference
-from fedml_spurious.splits import SplitFolder
-from fedml_spurious.training import LocalTraining
 
 ALL = sorted(METHODS)
 HOOKS = ("prepare", "sequence", "loss", "score")

@@ -8,9 +8,9 @@ from personalization_tasks import make, task
 from scipy import stats
 from torch import Tensor, nn
 
+from fedml_spurious.common.seeds import Purpose, generator
 from fedml_spurious.personalization.base import Batch
 from fedml_spurious.personalization.upweighting import UpWeighting
-from fedml_spurious.seeds import Purpose, generator
 
 
 @pytest.mark.parametrize("conflicting", [1, 3, 40])

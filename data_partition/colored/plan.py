@@ -1,0 +1,155 @@
+"""The plan of a federation in which every client paints its classes in its own colours.
+
+Index arithmetic on labels; no image is touched. :mod:`data_partition.colored.build` carries the plan out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_partition.colored.coloring import draw_client_map, draw_derangement, draw_shared_map
+from data_partition.colored.options import ColoredOptions
+from data_partition.dealing import deal_classes, divide_class, divide_into_splits, draw_limited, round_half_up
+from data_partition.split_files.meta import SPLITS
+from data_partition.split_files.samples import IndexArray
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.seeds import Purpose, generator
+
+_TRAINING_SPLITS = ("train", "val")
+
+# First element of an address: addresses of different length would otherwise coincide where they end in 0.
+_LIMITED, _DIVIDED = 1, 2
+_SHARED, _OWN = 1, 2
+
+
+@dataclass(frozen=True)
+class Coloring:
+    """Labels and colours of some samples: ``rows`` of the raw data, all arrays of shape (n,)."""
+
+    rows: IndexArray
+    label: IndexArray
+    spurious: IndexArray
+
+
+@dataclass(frozen=True)
+class ClientPlan:
+    """What one client gets.
+
+    Attributes:
+        classes: its classes, ascending.
+        color_map: class -> colour.
+        conflict_map: class -> colour of its bias-conflicting test copies.
+        splits: split -> samples with their labels and colours.
+    """
+
+    classes: tuple[int, ...]
+    color_map: dict[int, int]
+    conflict_map: dict[int, int]
+    splits: dict[str, Coloring]
+
+
+def plan_shared_map(options: ColoredOptions, num_classes: int) -> IndexArray | None:
+    """The colour map that the clients' maps diverge from, shape (K,); None if there is none.
+
+    Raises:
+        InputError: one is asked for and there are fewer colours than classes.
+    """
+    num_colors = len(options.color_names)
+    if options.map_divergence < 1 and num_colors < num_classes:
+        raise InputError(
+            f"map_divergence {options.map_divergence} needs a colour map for all {num_classes} classes, and "
+            f"there are {num_colors} colours; ask for {num_classes} colors"
+        )
+    return draw_shared_map(
+        num_classes, num_colors, generator(options.seed, Purpose.PARTITION_COLORS, _SHARED)
+    )
+
+
+def plan_clients(label: IndexArray, num_classes: int, options: ColoredOptions) -> list[ClientPlan]:
+    """Decide which client gets which sample, in which split and colour.
+
+    Args:
+        label: classes of the raw samples, shape (N,).
+        num_classes: K.
+        options: of the federation.
+
+    Returns:
+        One plan per client; no row is in two clients or in two of train, val and test.
+
+    Raises:
+        InputError: the options ask for more than the samples give.
+    """
+    shared = plan_shared_map(options, num_classes)
+    rows = np.arange(len(label))
+    if options.limit is not None:
+        rows = draw_limited(
+            label, options.limit, generator(options.seed, Purpose.PARTITION_SAMPLES, _LIMITED)
+        )
+    hands = deal_classes(
+        num_classes,
+        options.clients,
+        options.classes_per_client,
+        generator(options.seed, Purpose.PARTITION_CLASSES),
+    )
+    held: list[dict[int, IndexArray]] = [{} for _ in hands]
+    for y in range(num_classes):
+        holders = [client for client, hand in enumerate(hands) if y in hand]
+        if holders:
+            rng = generator(options.seed, Purpose.PARTITION_SAMPLES, _DIVIDED, y)
+            for client, part in divide_class(rows[label[rows] == y], holders, rng).items():
+                held[client][y] = part
+    return [_plan_client(client, own, shared, label, options) for client, own in enumerate(held)]
+
+
+def _plan_client(
+    client: int,
+    held: dict[int, IndexArray],
+    shared: IndexArray | None,
+    label: IndexArray,
+    options: ColoredOptions,
+) -> ClientPlan:
+    classes = np.array(sorted(held))
+    rng = generator(options.seed, Purpose.PARTITION_COLORS, _OWN, client)
+    color_map = draw_client_map(
+        classes,
+        shared,
+        num_colors=len(options.color_names),
+        divergence=options.map_divergence,
+        rng=rng,
+    )
+    others = classes[draw_derangement(len(classes), rng)]
+    conflict_map = {int(y): color_map[int(other)] for y, other in zip(classes, others, strict=True)}
+    conflict_rng = generator(options.seed, Purpose.PARTITION_CONFLICTS, client)
+    noise_rng = generator(options.seed, Purpose.PARTITION_LABEL_NOISE, client)
+    parts = [held[y] for y in sorted(held)]  # in random order already
+    split_rng = generator(options.seed, Purpose.PARTITION_SPLITS, client)
+    splits = {}
+    for split, rows in zip(SPLITS, divide_into_splits(parts, options.ratios, split_rng), strict=False):
+        given = label[rows]
+        if split in _TRAINING_SPLITS:
+            given = _replace_share(given, classes, options.label_noise, noise_rng)
+            shown = _replace_share(given, classes, options.bias_conflicting_fraction, conflict_rng)
+        else:
+            shown = given
+        splits[split] = Coloring(rows, given, _look_up(color_map, shown))
+    test = splits["test"]
+    splits["test_bc"] = Coloring(test.rows, test.label, _look_up(conflict_map, test.label))
+    return ClientPlan(tuple(classes.tolist()), color_map, conflict_map, splits)
+
+
+def _replace_share(
+    values: IndexArray, classes: IndexArray, share: float, rng: np.random.Generator
+) -> IndexArray:
+    """Replace an exact share of each class by other classes of the client, drawn uniformly."""
+    replaced = values.copy()
+    for y in classes:
+        members = np.flatnonzero(values == y)
+        chosen = rng.permutation(members)[: round_half_up(len(members), share)]
+        replaced[chosen] = rng.choice(classes[classes != y], size=len(chosen))
+    return replaced
+
+
+def _look_up(mapping: dict[int, int], keys: IndexArray) -> IndexArray:
+    return np.array([mapping[key] for key in keys.tolist()], dtype=np.int64)

@@ -1,0 +1,167 @@
+"""Client split files as the experiments read them: one client at a time, checked, sealed while training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import h5py
+
+from data_partition.split_files.meta import META_SUFFIX, SPLITS, SplitMeta, read_meta, split_path
+from data_partition.split_files.samples import Samples
+from fedml_spurious.common.errors import InputError, SealedError
+from fedml_spurious.common.storage import sha256_of
+
+if TYPE_CHECKING:
+    pass
+
+SEALED_SPLIT = "test_bc"
+
+
+class SplitFolder:
+    """A folder of client split files, read lazily: memory holds only what was asked for.
+
+    Nothing stays open between two reads, so the object can be used in forked and in pickled workers.
+
+    Args:
+        folder: holds ``NAME_meta.json`` and the four split files.
+        name: which data set, where the folder holds several.
+        verify: compare every file with its checksum first (about a second per 2 GB).
+        files: make sure that the files are there; without them only their description can be read.
+
+    Attributes:
+        name: data set.
+        meta: its description.
+        client_ids: ids in string order, which is FedML's order.
+        num_classes: classes over the whole federation.
+        image_shape: (H, W, 3).
+        fingerprint: hexadecimal digest of the content of the four files.
+
+    Raises:
+        InputError: a file is missing, cut short, edited, or belongs to other splits.
+    """
+
+    def __init__(
+        self, folder: Path, *, name: str | None = None, verify: bool = True, files: bool = True
+    ) -> None:
+        self.folder = Path(folder)
+        self.meta: SplitMeta = read_meta(_find_meta(self.folder, name))
+        self.name = self.meta.name
+        self.client_ids = tuple(sorted(self.meta.clients))
+        self.num_classes = self.meta.num_classes
+        self.image_shape = self.meta.image_shape
+        self._seals = 0
+        if files:
+            self._require_files(verify)
+        checksums = "\n".join(f"{split} {self.meta.files[split].sha256}" for split in SPLITS)
+        self.fingerprint = hashlib.sha256(checksums.encode()).hexdigest()
+
+    def _require_files(self, verify: bool) -> None:
+        if not self.meta.files:
+            raise InputError(
+                f"{self.folder}: only the counts of {self.name} are there (a dry run), no images; "
+                "make the splits without --dry-run"
+            )
+        for split in SPLITS:
+            path, expected = split_path(self.folder, self.name, split), self.meta.files[split]
+            if not path.is_file():
+                raise InputError(f"{path}: missing; make the splits of {self.name} again")
+            size = path.stat().st_size
+            if size != expected.bytes:
+                change = "cut short" if size < expected.bytes else "edited"
+                raise InputError(
+                    f"{path}: {change}: {size} bytes, expected {expected.bytes}; make the splits again"
+                )
+            if verify and sha256_of(path) != expected.sha256:
+                raise InputError(f"{path}: edited or damaged (its checksum differs); make the splits again")
+
+    def count(self, client_id: str, split: str) -> int:
+        """Number of samples of a client in a split; no split file is opened."""
+        self._require_known(client_id, split)
+        return self.meta.clients[client_id].counts[split]
+
+    def load(self, client_id: str, split: str) -> Samples:
+        """The samples of one client in one split.
+
+        Raises:
+            InputError: there is no such client or split, or the file cannot be read.
+            SealedError: the bias-conflicting test set was asked for inside :meth:`sealed`.
+        """
+        self._require_known(client_id, split)
+        if self._seals and split == SEALED_SPLIT:
+            raise SealedError(
+                f"client {client_id}: the bias-conflicting test set must not be read while training, "
+                "tuning or selecting"
+            )
+        path = split_path(self.folder, self.name, split)
+        try:
+            with h5py.File(path, "r") as file:
+                group = file[f"examples/{client_id}"]
+                return Samples(**{column: group[column][()] for column in _COLUMNS})
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path}: client {client_id} cannot be read ({error})") from error
+
+    def _require_known(self, client_id: str, split: str) -> None:
+        if split not in SPLITS:
+            raise InputError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+        if client_id not in self.meta.clients:
+            raise InputError(
+                f"{self.folder}: no client {client_id!r}; there are {self.client_ids[0]} to "
+                f"{self.client_ids[-1]}"
+            )
+
+    @contextmanager
+    def sealed(self) -> Iterator[None]:
+        """Refuse to read the bias-conflicting test set inside the block; blocks may be nested."""
+        self._seals += 1
+        try:
+            yield
+        finally:
+            self._seals -= 1
+
+    @contextmanager
+    def unsealed(self) -> Iterator[None]:
+        """Allow a measurement to read every split inside the block, within :meth:`sealed` too.
+
+        Only functions that measure use it; what they read must not come back to what is being trained.
+        """
+        seals, self._seals = self._seals, 0
+        try:
+            yield
+        finally:
+            self._seals = seals
+
+    def close(self) -> None:
+        """End the use of the folder; there is nothing to release, as files are closed after each read."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_COLUMNS = tuple(Samples.__dataclass_fields__)
+
+
+def _find_meta(folder: Path, name: str | None) -> Path:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected one with client split files")
+    if name is not None:
+        return folder / f"{name}{META_SUFFIX}"
+    found = sorted(path for path in folder.glob(f"*{META_SUFFIX}") if not path.name.startswith("."))
+    if not found:
+        raise InputError(
+            f"{folder}: holds no *{META_SUFFIX}, so no finished client splits; "
+            "make some with `fedml-spurious partition NAME --out DIR`"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name.removesuffix(META_SUFFIX) for path in found)
+        raise InputError(f"{folder}: holds several data sets ({names}); name the one to use")
+    return found[0]

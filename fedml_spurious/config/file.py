@@ -1,0 +1,155 @@
+"""From a YAML file and ``--set`` options to settings, with every mistake named at once."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from data_partition.registry import PARTITIONS
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.validation import FLOAT_AS_TEXT, problems_of, report
+from fedml_spurious.config.settings import Settings, settings_type
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; this loader refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands here twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def find_config(config: str) -> Path:
+    """Find a configuration by path, or by name among those that ship with the package.
+
+    Raises:
+        InputError: there is no such file or name.
+    """
+    path = Path(config)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    if config in shipped:
+        return shipped[config]
+    close = difflib.get_close_matches(config, shipped, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    kind = "is a folder" if path.is_dir() else "no such file"
+    raise InputError(
+        f"{config}: {kind}; expected a YAML file or one of the names {', '.join(sorted(shipped))}.{hint}"
+    )
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Configurations that ship with the package, by name."""
+    folder = Path(str(resources.files("fedml_configs")))
+    return {path.stem: path for path in folder.glob("*.yaml")}
+
+
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read and check a configuration; modules beside it can be named in it, as ``module:name``.
+
+    Args:
+        path: the YAML file.
+        overrides: ``section.key=value``, each replacing one value of the file.
+
+    Returns:
+        Frozen settings.
+
+    Raises:
+        InputError: the file cannot be read, or settings are wrong; the text names all of them.
+    """
+    content = _read_yaml(path)
+    for override in overrides:
+        _apply(content, override)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that nothing beside the file hides an installed module
+    return check_settings(content, source=str(path))
+
+
+def check_settings(content: Mapping[str, Any], *, source: str) -> Settings:
+    """Check settings that were read from ``source``.
+
+    Raises:
+        InputError: settings are wrong; the text names all of them.
+    """
+    experiment = content.get("experiment_args")
+    methods = experiment.get("methods") if isinstance(experiment, dict) else None
+    own = tuple(m for m in methods if isinstance(m, str)) if isinstance(methods, list) else ()
+    model = settings_type(own)
+    problems = _partition_problems(content)
+    try:
+        settings = model.model_validate(content)
+    except ValidationError as error:
+        problems = problems_of(error, model) + problems
+    if problems:
+        raise InputError(report(problems, source=source))
+    return settings
+
+
+def _partition_problems(content: Mapping[str, Any]) -> list[str]:
+    """What is wrong in ``data_args.partition``, whose keys depend on the data set."""
+    section = content.get("data_args")
+    if not isinstance(section, dict) or not isinstance(section.get("partition"), dict):
+        return []
+    dataset = str(section.get("dataset"))
+    if dataset not in PARTITIONS:
+        known = ", ".join(PARTITIONS)
+        return [f"data_args.dataset: no partition script {dataset!r} makes it; expected one of {known}"]
+    options = PARTITIONS[dataset].Options
+    try:
+        options.model_validate(section["partition"])
+    except ValidationError as error:
+        return problems_of(error, options, prefix="data_args.partition.")
+    return []
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not YAML"
+        raise InputError(f"{path}: broken YAML{where}: {problem}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from None
+    if not isinstance(content, dict):
+        got = "an empty file" if content is None else f"a {type(content).__name__}"
+        raise InputError(f"{path}: expected sections such as train_args with keys below them, got {got}")
+    # An empty section is a section with its defaults.
+    return {name: {} if section is None else section for name, section in content.items()}
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    keys = name.split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise InputError(f"--set {override}: expected section.key=value, for example train_args.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override}: the value is broken YAML; quote it") from None
+    if isinstance(value, str) and FLOAT_AS_TEXT.fullmatch(value):
+        value = float(value)  # nobody writes 1e-3 on a command line and means text
+    target = content
+    for key in keys[:-1]:
+        inner = target.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {override}: {key} is a value, not a section")
+        target = inner
+    target[keys[-1]] = value

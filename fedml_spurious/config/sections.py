@@ -1,0 +1,357 @@
+"""Sections of the configuration: FedML's with FedML's key names, and three of our own, frozen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from fedml_spurious.learning.attacks import Attack, Norm
+from fedml_spurious.learning.batchnorm import BatchNormPolicy
+from fedml_spurious.learning.training import LocalTraining
+from fedml_spurious.personalization import PAPER_METHODS
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _as_tuple(value: Any) -> Any:
+    # YAML has lists only; a strict tuple field would refuse them.
+    return tuple(value) if isinstance(value, list) else value
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+Grid = Annotated[
+    tuple[int | Annotated[float, Field(allow_inf_nan=False)], ...],
+    Field(min_length=1),
+    BeforeValidator(_as_tuple),
+]
+Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+GpuNumbers = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
+]
+Shares = Annotated[tuple[Names, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+
+
+def _has_port(address: str) -> str:
+    if not 1 <= int(address.rpartition(":")[2]) <= 65535:
+        raise PydanticCustomError("port", "host:port with a port from 1 to 65535")
+    return address
+
+
+_Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$"), AfterValidator(_has_port)]
+Addresses = Annotated[tuple[_Address, ...], Field(min_length=2), BeforeValidator(_as_tuple)]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are errors and types are not converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _refuse_repeats(section: Section, *keys: str) -> None:
+    for key in keys:
+        values = getattr(section, key) or ()
+        if len(set(values)) < len(values):
+            raise PydanticCustomError("repeats", "{key} names something twice", {"key": key})
+
+
+class CommonArgs(Section):
+    """``common_args``.
+
+    Attributes:
+        training_type: ``simulation``, or ``cross_silo``, where every process but the server owns its clients
+            and reads no others.
+        random_seed: seed of the federated step where ``experiment_args.fl_seeds`` names none.
+        scenario: FedML's key; only ``horizontal``.
+        using_mlops: FedML's key; its hosted platform is never contacted.
+        config_version: FedML's key; read by nothing here.
+    """
+
+    training_type: Literal["simulation", "cross_silo"] = "simulation"
+    random_seed: int = Field(default=0, ge=0)
+    scenario: Literal["horizontal"] = "horizontal"
+    using_mlops: Literal[False] = False
+    config_version: str | None = None
+
+
+class DataArgs(Section):
+    """``data_args``.
+
+    Attributes:
+        dataset: name of the data set; the split files are ``<dataset>_train.h5`` and so on.
+        data_cache_dir: folder of existing client split files.
+        partition: options of the partition script that makes the split files in the run folder, where
+            ``data_cache_dir`` is absent.
+        raw: folder of the raw data that ``partition`` reads.
+    """
+
+    dataset: str = Field(min_length=1)
+    data_cache_dir: str | None = None
+    partition: dict[str, Any] | None = None
+    raw: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataArgs:
+        if (self.data_cache_dir is None) == (self.partition is None):
+            raise PydanticCustomError(
+                "one_source",
+                "expected either data_cache_dir (a folder of split files) or partition (options to make "
+                "them), got {got}",
+                {"got": "neither" if self.partition is None else "both"},
+            )
+        return self
+
+
+class ModelArgs(Section):
+    """``model_args``.
+
+    Attributes:
+        model: ``cnn_28x28``, ``cnn_64x64``, or ``module:factory``.
+        fc_width: width of the hidden fully connected layer; 4096 in the paper.
+    """
+
+    model: str = "cnn_28x28"
+    fc_width: Count = 4096
+
+
+class TrainArgs(Section):
+    """``train_args``: the federated step (appendix C.2).
+
+    Attributes:
+        client_num_in_total: number of clients; taken from the split files where it is absent.
+        client_num_per_round: clients that train in a round.
+        comm_round: number of rounds.
+        epochs: local epochs of a client in a round.
+        batch_size: samples per batch.
+        learning_rate: of Adam.
+        weight_decay: of Adam.
+    """
+
+    federated_optimizer: Literal["FedAvg"] = "FedAvg"
+    client_optimizer: Literal["adam"] = "adam"
+    client_num_in_total: Count | None = None
+    client_num_per_round: Count = 5
+    comm_round: Count = 500
+    epochs: Count = 5
+    batch_size: Count = 64
+    learning_rate: Positive = 1e-4
+    weight_decay: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _enough_clients(self) -> TrainArgs:
+        total = self.client_num_in_total
+        if total is not None and self.client_num_per_round > total:
+            raise PydanticCustomError(
+                "too_many_clients",
+                "client_num_per_round is {per_round}, but client_num_in_total is {total}; lower "
+                "client_num_per_round",
+                {"per_round": self.client_num_per_round, "total": total},
+            )
+        return self
+
+    def local_training(self) -> LocalTraining:
+        """How a client trains in a round."""
+        return LocalTraining(self.epochs, self.batch_size, self.learning_rate, self.weight_decay)
+
+
+class ValidationArgs(Section):
+    """``validation_args``.
+
+    Attributes:
+        frequency_of_the_test: rounds between measurements of the global model; the last is always measured.
+    """
+
+    frequency_of_the_test: Count = 10
+
+
+class DeviceArgs(Section):
+    """``device_args``.
+
+    Attributes:
+        using_gpu: train on CUDA.
+        gpu_id: number of the GPU.
+        worker_gpus: numbers of the GPUs of workers 1, 2, ..., begun again where there are more workers; all
+            share ``gpu_id`` where it is absent. Read with several processes only.
+        threads: CPU threads of every process; where it is absent torch's own choice for a single process,
+            else the cores of the host divided by the processes there.
+    """
+
+    using_gpu: bool = False
+    gpu_id: int = Field(default=0, ge=0)
+    worker_gpus: GpuNumbers | None = None
+    threads: Count | None = None
+
+
+class CommArgs(Section):
+    """``comm_args``: the processes of a run and how they talk.
+
+    Attributes:
+        backend: ``sp`` is one process, ``MPI`` is for processes that ``mpirun`` starts, ``GRPC`` for those
+            that are started one by one with ``--rank`` and ``--role``.
+        timeout: seconds without a sign of life after which a process is given up and the run ends.
+        start_timeout: seconds that the server waits for all workers at the start.
+        silos: number of processes beside the server; for GRPC on one machine.
+        silo_clients: ids of the clients of each silo; dealt in turn where it is absent.
+        grpc_addresses: ``host:port`` of every rank, the server first; on this machine where it is absent.
+        grpc_base_port: port of the server on this machine; rank N has this port plus N.
+        grpc_network: consent to addresses outside this machine: GRPC as FedML has it neither encrypts nor
+            asks who is there, so that whoever reaches the port can take part.
+    """
+
+    backend: Literal["sp", "MPI", "GRPC"] = "sp"
+    timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 60.0
+    start_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 180.0
+    silos: Count | None = None
+    silo_clients: Shares | None = None
+    grpc_addresses: Addresses | None = None
+    grpc_base_port: int = Field(default=8890, ge=1, le=65000)
+    grpc_network: bool = False
+
+    @property
+    def silo_count(self) -> int | None:
+        """Number of processes beside the server, where the settings fix it."""
+        if self.grpc_addresses is not None:
+            return len(self.grpc_addresses) - 1
+        return self.silos if self.silo_clients is None else len(self.silo_clients)
+
+    @model_validator(mode="after")
+    def _processes_fit(self) -> CommArgs:
+        counts = {
+            "silos": self.silos,
+            "silo_clients": self.silo_clients and len(self.silo_clients),
+            "grpc_addresses": self.grpc_addresses and len(self.grpc_addresses) - 1,
+        }
+        given = {name: count for name, count in counts.items() if count is not None}
+        if len(set(given.values())) > 1:
+            listed = ", ".join(f"{name} names {count}" for name, count in given.items())
+            raise PydanticCustomError("silos", "numbers of silos differ: {listed}", {"listed": listed})
+        named = self.grpc_addresses or ()
+        twice = [item for item in named if named.count(item) > 1]
+        if twice:
+            raise PydanticCustomError(
+                "address", "grpc_addresses: two ranks have {address}", {"address": twice[0]}
+            )
+        outside = [item for item in named if not item.startswith(("127.", "localhost:"))]
+        if outside and not self.grpc_network:
+            raise PydanticCustomError(
+                "network",
+                "{address} is not this machine alone, and GRPC here neither encrypts nor asks who is there; "
+                "in a network that you trust set comm_args.grpc_network=true",
+                {"address": outside[0]},
+            )
+        return self
+
+
+class TrackingArgs(Section):
+    """``tracking_args``: Weights & Biases, off by default.
+
+    Attributes:
+        enable_wandb: log the metrics of every measured round and the final table; needs the extra
+            ``tracking``, and is the one setting that lets a run open a network connection.
+        wandb_project: name of the project there.
+        run_name: name of the run there.
+    """
+
+    enable_wandb: bool = False
+    wandb_project: str = "fedml_spurious"
+    run_name: str | None = None
+
+
+class AttackArgs(Section):
+    """``attack_args``: PGD and the budget rule.
+
+    Attributes:
+        norm: ``linf`` or ``l2``.
+        eps: the budget, or where the budget rule starts.
+        budget: ``rule`` shrinks the budget until the success rate is in range; ``fixed`` takes ``eps``.
+        shrink: factor between two budgets of the rule.
+        success_low: smallest wanted success rate.
+        success_high: largest wanted success rate.
+        budget_samples: training samples per client on which the rule counts successes; all where absent.
+        steps: steps of PGD.
+        step_ratio: length of a step as a share of the budget.
+    """
+
+    norm: Norm = "linf"
+    eps: Positive = 0.031
+    budget: Literal["rule", "fixed"] = "rule"
+    shrink: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    success_low: Fraction = 0.3
+    success_high: Annotated[float, Field(gt=0, le=1)] = 0.5
+    budget_samples: Count | None = 256
+    steps: Count = 10
+    step_ratio: Positive = 0.25
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AttackArgs:
+        if self.success_low > self.success_high:
+            raise PydanticCustomError("order", "success_low is above success_high")
+        return self
+
+    def attack(self, eps: float) -> Attack:
+        """The attack with a given budget."""
+        return Attack(self.norm, eps, self.steps, self.step_ratio)
+
+
+class PersonalizationArgs(Section):
+    """``personalization_args``; every method adds a section of its own name with its options.
+
+    Attributes:
+        epochs: epochs of the fine-tuning; the paper has 5 on MNIST, 10 on CelebA and Coil20.
+        batch_size: samples per batch; as in ``train_args`` where absent.
+        learning_rate: of Adam; as in ``train_args`` where absent.
+        clients: ids of the clients to personalize; those that the split files name, else all, where absent.
+        trajectory_interval: batches between two rows of ``trajectory.csv``; 0 writes none.
+        save_models: keep every personal model as ``models/<client>.pt``.
+        batchnorm: running statistics of the global model that is attacked, personalized and shown in the
+            table as ``global``; ``rounds.csv`` is of the averaged model always, and the weights that FedAvg
+            finds do not depend on them. ``aggregate`` averages them like weights (as the paper's FedAvg),
+            ``recalibrate`` takes the exact statistics of all clients' training samples together, ``local``
+            those of a client's own, so that every client has its own global model in this respect.
+    """
+
+    batchnorm: BatchNormPolicy = "aggregate"
+    epochs: Count = 5
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    clients: Names | None = None
+    trajectory_interval: int = Field(default=0, ge=0)
+    save_models: bool = False
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> PersonalizationArgs:
+        _refuse_repeats(self, "clients")
+        return self
+
+
+class ExperimentArgs(Section):
+    """``experiment_args``: what is run from one configuration.
+
+    Attributes:
+        methods: in the order of the table; ``module:Class`` for a method of your own.
+        fl_seeds: seeds of the federated step; ``common_args.random_seed`` where absent.
+        personalization_seeds: seeds of the personalization step.
+        grids: values of a method's coefficients among which tuning chooses (appendix C.2), by method and
+            option; they take the place of ``personalization_args.<method>.<option>``.
+        tuning: ``shared`` chooses for all clients together, ``client`` for each by itself.
+        tuning_reference: below whose validation accuracy a larger coefficient may not fall: that of the
+            ``smallest`` value of the grid, or of the ``global`` model.
+        tuning_tolerance: by how much it may all the same, in [0, 1].
+    """
+
+    methods: Names = PAPER_METHODS
+    fl_seeds: Seeds | None = None
+    personalization_seeds: Seeds = (0,)
+    grids: dict[str, dict[str, Grid]] = {}
+    tuning: Literal["shared", "client"] = "shared"
+    tuning_reference: Literal["smallest", "global"] = "smallest"
+    tuning_tolerance: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> ExperimentArgs:
+        _refuse_repeats(self, "methods", "fl_seeds", "personalization_seeds")
+        return self

@@ -1,0 +1,190 @@
+"""Settings of a run: all sections together, with a section of options for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError, create_model, model_validator
+from pydantic_core import PydanticCustomError
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.config.sections import (
+    AttackArgs,
+    CommArgs,
+    CommonArgs,
+    DataArgs,
+    DeviceArgs,
+    ExperimentArgs,
+    ModelArgs,
+    PersonalizationArgs,
+    Section,
+    TrackingArgs,
+    TrainArgs,
+    ValidationArgs,
+)
+from fedml_spurious.learning.training import LocalTraining
+from fedml_spurious.personalization import GLOBAL, METHODS, find_method
+from fedml_spurious.personalization.base import MethodSettings, Personalizer
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    common_args: CommonArgs = CommonArgs()
+    data_args: DataArgs
+    model_args: ModelArgs = ModelArgs()
+    train_args: TrainArgs = TrainArgs()
+    validation_args: ValidationArgs = ValidationArgs()
+    device_args: DeviceArgs = DeviceArgs()
+    comm_args: CommArgs = CommArgs()
+    tracking_args: TrackingArgs = TrackingArgs()
+    personalization_args: PersonalizationArgs
+    attack_args: AttackArgs = AttackArgs()
+    experiment_args: ExperimentArgs = ExperimentArgs()
+
+    @model_validator(mode="after")
+    def _grids_fit(self) -> Settings:
+        for name, grid in self.experiment_args.grids.items():
+            for option, values in grid.items():
+                own = getattr(self.personalization_args, name, None)
+                _check_grid(name, own, option, values)
+        return self
+
+    @model_validator(mode="after")
+    def _silos_are_processes(self) -> Settings:
+        if self.common_args.training_type != "cross_silo":
+            return self
+        if self.comm_args.backend == "sp":
+            raise PydanticCustomError(
+                "silos", "common_args.training_type: cross_silo needs comm_args.backend MPI or GRPC, got 'sp'"
+            )
+        if self.data_args.partition is not None:
+            raise PydanticCustomError(
+                "silos",
+                "data_args.partition: in cross_silo the server reads no data and cannot make splits; make "
+                "them with `fedml-spurious partition` and name the folder in data_args.data_cache_dir",
+            )
+        return self
+
+    @property
+    def fl_seeds(self) -> tuple[int, ...]:
+        """Seeds of the federated step."""
+        return self.experiment_args.fl_seeds or (self.common_args.random_seed,)
+
+    def method_type(self, name: str) -> type[Personalizer[Any]]:
+        """The class of a method that this run has, by the name that it has in tables."""
+        types = [find_method(entry) for entry in self.experiment_args.methods if entry != GLOBAL]
+        return {found.name: found for found in types}[name]
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Options of a method of this run that are one value; none for the global model."""
+        if name == GLOBAL:
+            return {}
+        own = getattr(self.personalization_args, name).model_dump()
+        return {key: value for key, value in own.items() if is_one_value(value)}
+
+    def method(self, name: str, options: Mapping[str, Any] | None = None) -> Personalizer[Any] | None:
+        """A method of this run with its options, some of them replaced; None is the global model."""
+        if name == GLOBAL:
+            return None
+        found = self.method_type(name)
+        own = getattr(self.personalization_args, name).model_dump()
+        return found(found.settings_type(**{**own, **(options or {})}))
+
+    def grids(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """Values of a coefficient among which tuning chooses, ascending, by method of this run and option."""
+        found = {}
+        for name, grid in self.experiment_args.grids.items():
+            own = getattr(self.personalization_args, name)
+            found[name] = {
+                option: tuple(sorted(_taken(own, option, value) for value in values))
+                for option, values in grid.items()
+            }
+        return {name: grid for name, grid in found.items() if name in self.methods()}
+
+    def methods(self) -> dict[str, Personalizer[Any] | None]:
+        """The methods by name, in the order of the table, with their options; None is the global model."""
+        names = [
+            entry if entry == GLOBAL else find_method(entry).name for entry in self.experiment_args.methods
+        ]
+        return {name: self.method(name) for name in names}
+
+    def fine_tuning(self) -> LocalTraining:
+        """How a client fine-tunes."""
+        own, train = self.personalization_args, self.train_args
+        return LocalTraining(
+            own.epochs,
+            own.batch_size or train.batch_size,
+            own.learning_rate or train.learning_rate,
+            train.weight_decay,
+        )
+
+
+def _taken(own: MethodSettings, option: str, value: float) -> float:
+    """A value of a grid as the method's options take it: 1 as 1.0 where they have decimals."""
+    taken: float = getattr(type(own)(**{**own.model_dump(), option: value}), option)
+    return taken
+
+
+def is_one_value(value: Any) -> bool:
+    """Whether an option is a number, a text or a truth value, and no list or section."""
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _check_grid(name: str, own: Any, option: str, values: Sequence[float]) -> None:
+    """Make sure that a method has this option and that the option takes these values."""
+    where = f"grids.{name}.{option}"
+    if not isinstance(own, MethodSettings):
+        problem = "no method of that name has a section in personalization_args"
+    elif option not in type(own).model_fields:
+        known = ", ".join(sorted(type(own).model_fields)) or "none"
+        problem = f"{name} has no such option; it has {known}"
+    else:
+        try:
+            taken = []
+            for value in values:
+                taken.append(_taken(own, option, value))
+            if len(set(taken)) == len(taken):
+                return
+            problem = "names a value twice"
+        except ValidationError as error:
+            problem = f"{value:g}: {error.errors()[0]['msg']}"
+    raise PydanticCustomError(
+        "grid", "experiment_args.{where}: {problem}", {"where": where, "problem": problem}
+    )
+
+
+def _check_name(entry: str, name: Any, known: Mapping[str, Any]) -> None:
+    """Make sure that a method of the user's own has a name for sections, folders and tables."""
+    where = f"experiment_args.methods: {entry} has the name {name!r}"
+    if not (isinstance(name, str) and name.isidentifier() and name.isascii()):
+        raise InputError(f"{where}; expected letters, digits and underscores")
+    if name == GLOBAL or name in known or name in PersonalizationArgs.model_fields:
+        raise InputError(f"{where}, which something else has; give the class another name")
+
+
+@cache
+def settings_type(methods: tuple[str, ...]) -> type[Settings]:
+    """The settings model with a section for every built-in method and for those named.
+
+    Args:
+        methods: names of methods, ``module:Class`` for one's own.
+
+    Raises:
+        InputError: there is no such method, or two have the same name.
+    """
+    known = dict(METHODS)
+    for entry in methods:
+        if entry != GLOBAL and entry not in METHODS:
+            method = find_method(entry)
+            _check_name(entry, method.name, known)
+            known[method.name] = method
+    fields: dict[str, Any] = {
+        name: (method.settings_type, method.settings_type()) for name, method in known.items()
+    }
+    personalization = create_model("PersonalizationArgs", __base__=PersonalizationArgs, **fields)
+    return create_model(
+        "Settings", __base__=Settings, personalization_args=(personalization, personalization())
+    )

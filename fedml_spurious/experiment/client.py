@@ -1,0 +1,195 @@
+"""The personalization step: every method from one global model, client by client."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from typing import Any
+
+from torch import nn
+
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.inputs import global_model
+from fedml_spurious.experiment.work import Outcome, Work
+from fedml_spurious.learning.attacks import Attack
+from fedml_spurious.learning.batchnorm import recalibrated
+from fedml_spurious.learning.client_data import (
+    Labelled,
+    TestData,
+    TrainingData,
+    load_test_data,
+    load_training_data,
+)
+from fedml_spurious.learning.fedavg import copy_state, load_state
+from fedml_spurious.learning.metrics import Evaluation, evaluate
+from fedml_spurious.personalization.base import (
+    AdversarialReference,
+    ClientTask,
+    Observer,
+    Personalized,
+    Personalizer,
+    make_adversarial_reference,
+)
+from fedml_spurious.results.averages import disparity
+from fedml_spurious.results.rows import ClientResult
+
+logger = logging.getLogger(__name__)
+
+
+def client_model(settings: Settings, model: nn.Module, train: Labelled) -> nn.Module:
+    """The global model as a client has it: with statistics of its own where the BatchNorm policy says so.
+
+    Args:
+        settings: settings of the run.
+        model: the global model; left as it is.
+        train: the client's training samples.
+    """
+    own = settings.personalization_args.batchnorm == "local"
+    return recalibrated(model, [train.x]) if own else model
+
+
+class ClientStep:
+    """Personalizes and measures one client from one global model.
+
+    Args:
+        settings: settings of the run.
+        data: client split files.
+        model: the global model; left as it is. Attack, methods and the row ``global`` take it as
+            :func:`client_model` gives it.
+        client: id of the client.
+        eps: budget of the attack.
+        fl_seed: seed of the global model.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: SplitFolder,
+        model: nn.Module,
+        client: str,
+        *,
+        eps: float,
+        fl_seed: int,
+    ) -> None:
+        self.settings, self.data, self.client = settings, data, client
+        self.eps, self.fl_seed = eps, fl_seed
+        device = next(model.parameters()).device
+        self.attack: Attack = settings.attack_args.attack(eps)
+        with data.sealed():
+            self.training: TrainingData = load_training_data(data, client, device)
+            self.model = client_model(settings, model, self.training.train)
+            self.adversarial: AdversarialReference = make_adversarial_reference(
+                self.model, self.training.train, self.training.val, self.attack
+            )
+        # Held apart from what the methods get; see ClientTask.
+        self._tests: TestData = load_test_data(data, client, device)
+        biased = self._tests.biased
+        self._test_adv = Labelled(self.attack(self.model, biased.x, biased.y), biased.y)
+
+    def run(self, work: Work) -> Outcome:
+        """Personalize as the work says, and measure."""
+        method = self.settings.method(work.method, dict(work.options))
+        if method is None or work.p_seed is None:
+            return Outcome(self._result(work, self.model, val_acc=self._val_accuracy(self.model)))
+        task = self._task(work.p_seed)
+        rows: list[dict[str, Any]] = []
+        started = time.perf_counter()
+        with self.data.sealed():
+            reason = method.not_applicable(task)
+            personal = None if reason else method.personalize(task, self._observer(rows))
+        seconds = time.perf_counter() - started
+        if personal is None:
+            logger.info("%s does not apply to client %s: %s", work.method, self.client, reason)
+            return Outcome(self._result(work, None))
+        model = copy.deepcopy(self.model)
+        load_state(model, personal.state)
+        result = self._result(work, model, personal=personal, method=method, seconds=round(seconds, 3))
+        kept = self.settings.personalization_args.save_models
+        return Outcome(result, tuple(rows), copy_state(model) if kept else None)
+
+    def _task(self, p_seed: int) -> ClientTask:
+        return ClientTask(
+            client=self.data.client_ids.index(self.client),
+            fl_seed=self.fl_seed,
+            p_seed=p_seed,
+            train=self.training.train,
+            aligned=self.training.aligned,
+            val=self.training.val,
+            adversarial=self.adversarial,
+            global_model=self.model,
+            training=self.settings.fine_tuning(),
+            initial=self._initial,
+        )
+
+    def _initial(self) -> nn.Module:
+        device = next(self.model.parameters()).device
+        return global_model(self.settings, self.data, self.fl_seed).to(device)
+
+    def _observer(self, rows: list[dict[str, Any]]) -> Observer | None:
+        interval = self.settings.personalization_args.trajectory_interval
+        if not interval:
+            return None
+
+        def observe(model: nn.Module, epoch: int, batch: int) -> None:
+            if batch % interval == 0:
+                row = {"client": self.client, "epoch": epoch, "batch": batch}
+                rows.append(row | self._measure(model))
+
+        return observe
+
+    def _measure(self, model: nn.Module) -> dict[str, float | None]:
+        biased = evaluate(model, self._tests.biased.x, self._tests.biased.y)
+        conflicting = evaluate(model, self._tests.conflicting.x, self._tests.conflicting.y)
+        adversarial = evaluate(model, self._test_adv.x, self._test_adv.y)
+        return accuracy_cells(biased, conflicting) | {
+            "acc_adv": adversarial.accuracy,
+            "loss_adv": adversarial.loss,
+        }
+
+    def _val_accuracy(self, model: nn.Module) -> float | None:
+        return evaluate(model, self.training.val.x, self.training.val.y).accuracy
+
+    def _result(
+        self,
+        work: Work,
+        model: nn.Module | None,
+        *,
+        val_acc: float | None = None,
+        personal: Personalized | None = None,
+        method: Personalizer[Any] | None = None,
+        seconds: float | None = None,
+    ) -> ClientResult:
+        cells = dict.fromkeys(("acc_b", "acc_bc", "disparity", "loss_b", "loss_bc", "acc_adv", "loss_adv"))
+        if model is not None:
+            cells |= self._measure(model)
+        return ClientResult(
+            dataset=self.data.meta.name,
+            method=work.method,
+            fl_seed=work.fl_seed,
+            p_seed=work.p_seed,
+            client=self.client,
+            n_train=self.data.count(self.client, "train"),
+            n_val=self.data.count(self.client, "val"),
+            n_test=self.data.count(self.client, "test"),
+            n_test_bc=self.data.count(self.client, "test_bc"),
+            **cells,
+            val_acc=personal.val_acc if personal else val_acc,
+            selected_epoch=personal.selected_epoch if personal else None,
+            eps=self.eps,
+            lam_adv=getattr(method.settings, "lam_adv", None) if method else None,
+            lam_l2=getattr(method.settings, "lam_l2", None) if method else None,
+            seconds=seconds,
+        )
+
+
+def accuracy_cells(biased: Evaluation, conflicting: Evaluation) -> dict[str, float | None]:
+    """Cells of a row that both test sets determine."""
+    return {
+        "acc_b": biased.accuracy,
+        "acc_bc": conflicting.accuracy,
+        "disparity": disparity(biased.accuracy, conflicting.accuracy),
+        "loss_b": biased.loss,
+        "loss_bc": conflicting.loss,
+    }

@@ -1,0 +1,178 @@
+"""The federated step: one global model per seed, with checkpoints that survive a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.progress import Stage
+from fedml_spurious.common.storage import read_json, write_csv, write_json
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.client import accuracy_cells
+from fedml_spurious.experiment.inputs import global_model
+from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.experiment.tasks import MeasureGlobal, Workers, in_order
+from fedml_spurious.learning.checkpoints import load_checked, load_tensors, save_tensors
+from fedml_spurious.learning.fedavg import Round, copy_state
+from fedml_spurious.learning.metrics import EMPTY
+
+logger = logging.getLogger(__name__)
+
+ROUND_COLUMNS = (
+    "round", "clients", "train_loss", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc",
+)  # fmt: skip
+
+
+def identity(settings: Settings, data: SplitFolder, fl_seed: int) -> dict[str, Any]:
+    """What determines a global model, and the SHA-256 of that."""
+    determinants = {
+        "data": data.fingerprint,
+        "model": settings.model_args.model_dump(),
+        "training": settings.train_args.model_dump(exclude={"client_num_in_total"}),
+        "measured_every": settings.validation_args.frequency_of_the_test,
+        "fl_seed": fl_seed,
+    }
+    digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
+    return {"sha256": digest, "determined_by": determinants}
+
+
+def finished_rounds(folder: RunFolder, settings: Settings, fl_seed: int) -> int:
+    """Rounds that need not be run again."""
+    part = folder.global_part(fl_seed)
+    if (part / "model.pt").exists():
+        return settings.train_args.comm_round
+    if (part / "checkpoint.pt").exists():
+        return int(_load_checkpoint(part / "checkpoint.pt")["rounds"])
+    return 0
+
+
+def train_global_model(
+    settings: Settings,
+    data: SplitFolder,
+    folder: RunFolder,
+    workers: Workers,
+    *,
+    fl_seed: int,
+    device: torch.device,
+    stage: Stage,
+) -> nn.Module:
+    """Train the global model of a seed, or take it where it is finished.
+
+    Every round ends with a checkpoint; a later call goes on from the last one, to the same bytes.
+
+    Args:
+        settings: settings of the run.
+        data: client split files, of which only the description is read here.
+        folder: run folder.
+        workers: who trains and measures.
+        fl_seed: seed of the federated step.
+        device: where the global model goes.
+        stage: advanced once per round.
+
+    Returns:
+        The global model on ``device``.
+
+    Raises:
+        InputError: what is stored there is of other data, settings or another architecture.
+    """
+    part = folder.global_part(fl_seed)
+    _claim(part, identity(settings, data, fl_seed))
+    model = global_model(settings, data, fl_seed)
+    if (part / "model.pt").exists():
+        load_checked(model, load_tensors(part / "model.pt"), part / "model.pt")
+        return model.to(device)
+    start, rows = 0, list[dict[str, Any]]()
+    if (part / "checkpoint.pt").exists():
+        checkpoint = _load_checkpoint(part / "checkpoint.pt")
+        load_checked(model, checkpoint["model"], part / "checkpoint.pt")
+        start, rows = checkpoint["rounds"], checkpoint["rows"]
+        logger.info("global model fl%d: going on after %d rounds", fl_seed, start)
+    recorder = _Recorder(settings, data, folder, workers, fl_seed, rows, stage)
+    workers.train(fl_seed, model.to(device), start_round=start, after_round=recorder.record)
+    # A kill may have come between the last checkpoint and its row.
+    write_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
+    save_tensors(part / "model.pt", copy_state(model))
+    return model
+
+
+@dataclass
+class _Recorder:
+    """Measures and stores every finished round."""
+
+    settings: Settings
+    data: SplitFolder
+    folder: RunFolder
+    workers: Workers
+    fl_seed: int
+    rows: list[dict[str, Any]]
+    stage: Stage
+
+    def record(self, finished: Round) -> None:
+        """Measure the round's model where its turn has come, write its row, then its checkpoint."""
+        last = self.settings.train_args.comm_round - 1
+        every = self.settings.validation_args.frequency_of_the_test
+        measured = finished.index % every == 0 or finished.index == last
+        metrics = {}
+        if measured:
+            self.workers.use(finished.model, f"fl{self.fl_seed} round {finished.index}")
+            metrics = measure_global_model(self.workers, self.data.client_ids)
+        losses = [loss for loss in finished.losses if loss is not None]
+        row = {
+            "round": finished.index,
+            "clients": " ".join(self.data.client_ids[client] for client in finished.clients),
+            "train_loss": sum(losses) / len(losses),
+            **metrics,
+        }
+        self.rows.append(row)
+        checkpoint = {"rounds": finished.index + 1, "model": copy_state(finished.model), "rows": self.rows}
+        part = self.folder.global_part(self.fl_seed)
+        save_tensors(part / "checkpoint.pt", checkpoint)
+        write_csv(part / "rounds.csv", ROUND_COLUMNS, self.rows)
+        self.folder.note("round", fl_seed=self.fl_seed, **row)
+        accuracy = f"Acc_B {row['acc_b']:.3f}" if measured else ""
+        self.stage.advance(f"fl{self.fl_seed} loss {row['train_loss']:.3f} {accuracy}")
+
+
+def measure_global_model(workers: Workers, clients: Sequence[str]) -> dict[str, float | None]:
+    """Accuracy and loss over all samples of all clients' test sets, pooled."""
+    biased, conflicting = EMPTY, EMPTY
+    for answer in in_order(workers, [MeasureGlobal(client) for client in clients]):
+        biased += answer[0]
+        conflicting += answer[1]
+    return accuracy_cells(biased, conflicting)
+
+
+def _claim(part: Path, wanted: Mapping[str, Any]) -> None:
+    """Bind a part of the run folder to what determines it; refuse a part that is bound to something else."""
+    path = part / "identity.json"
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    found = read_json(path, "sha256", "determined_by")
+    if found["sha256"] == wanted["sha256"]:
+        return
+    before, now = found["determined_by"], wanted["determined_by"]
+    changed = [name for name in now if before.get(name) != now[name]]
+    raise InputError(
+        f"{part}: was made from other settings or data (changed: {', '.join(changed)}); give another --output"
+    )
+
+
+def _load_checkpoint(path: Path) -> dict[str, Any]:
+    content = load_tensors(path)
+    if not isinstance(content, dict) or not {"rounds", "model", "rows"} <= content.keys():
+        raise InputError(f"{path}: is no checkpoint; remove the file to start this part again")
+    # Names that are one object are one in the file too, however many times a run was continued.
+    content["rows"] = [{sys.intern(name): value for name, value in row.items()} for row in content["rows"]]
+    return content

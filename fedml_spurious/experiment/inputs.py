@@ -1,0 +1,109 @@
+"""Where a run's client split files come from: a folder that is there, or a partition made for the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from torch import nn
+
+from data_partition.registry import PARTITIONS
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.progress import stage
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.learning.models import build_model
+
+
+def open_data(settings: Settings, folder: RunFolder, console: Console) -> SplitFolder:
+    """Open the client split files, and make them first where the settings say so.
+
+    Raises:
+        InputError: the files are absent or damaged, or the partition options or raw data are wrong.
+    """
+    chosen = settings.data_args
+    if chosen.data_cache_dir is not None:
+        made = Path(chosen.data_cache_dir).expanduser()
+        # The server of silos reads the description of the splits and no sample.
+        described = settings.common_args.training_type == "cross_silo"
+        return SplitFolder(made, name=chosen.dataset, files=not described)
+    partition = PARTITIONS[chosen.dataset]
+    options = partition.Options.model_validate(chosen.partition)
+    raw = Path(chosen.raw).expanduser() if chosen.raw else None
+    with stage(console, f"Splits of {chosen.dataset}", total=1) as bar:
+        # Without a configuration beside them, splits are left from a run that was refused after making them.
+        started = folder.config.exists()
+        partition.build(options, raw=raw, out=folder.data, progress=bar.set, overwrite=not started)
+    return SplitFolder(folder.data, name=chosen.dataset)
+
+
+def global_model(settings: Settings, data: SplitFolder, fl_seed: int) -> nn.Module:
+    """The network with the initial weights of a federated seed, on the CPU."""
+    return build_model(
+        settings.model_args.model,
+        num_classes=data.num_classes,
+        image_shape=data.image_shape,
+        fc_width=settings.model_args.fc_width,
+        seed=fl_seed,
+    )
+
+
+def choose_clients(folder: SplitFolder, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Which clients are personalized: those wanted, else those that the split files name, else all.
+
+    Raises:
+        InputError: a client does not exist, or has no sample in a split that personalization needs.
+    """
+    clients = wanted or folder.meta.personalized_clients or folder.client_ids
+    unknown = [client for client in clients if client not in folder.client_ids]
+    if unknown:
+        raise InputError(
+            f"personalization_args.clients: no client {unknown[0]!r} in {folder.meta.name}; its clients are "
+            f"{folder.client_ids[0]} to {folder.client_ids[-1]}"
+        )
+    for client in clients:
+        require_samples(folder, client, ("train", "val", "test"))
+    return tuple(sorted(clients))
+
+
+def require_samples(folder: SplitFolder, client: str, splits: tuple[str, ...]) -> None:
+    """Make sure that a client has samples in these splits.
+
+    Raises:
+        InputError: a split is empty.
+    """
+    for split in splits:
+        if not folder.count(client, split):
+            # Every client takes part in the federated step.
+            without = "" if split == "train" else ", or leave it out of personalization_args.clients"
+            raise InputError(
+                f"{folder.meta.name}: client {client} has no sample in the {split} split, which its training "
+                f"or measurement needs; partition into fewer clients or with other ratios{without}"
+            )
+
+
+def check_data(settings: Settings, data: SplitFolder) -> tuple[str, ...]:
+    """Check that the settings fit the data.
+
+    Returns:
+        Ids of the clients to personalize.
+
+    Raises:
+        InputError: numbers of clients, classes or image sizes do not fit, or a needed split is empty.
+    """
+    found, train = len(data.client_ids), settings.train_args
+    if train.client_num_in_total not in (None, found):
+        raise InputError(
+            f"train_args.client_num_in_total: is {train.client_num_in_total}, but {data.meta.name} has "
+            f"{found} clients; set it to {found} or leave it out"
+        )
+    if train.client_num_per_round > found:
+        raise InputError(
+            f"train_args.client_num_per_round: is {train.client_num_per_round}, but {data.meta.name} has "
+            f"{found} clients; set it to {found} or less"
+        )
+    for client in data.client_ids:
+        require_samples(data, client, ("train",))
+    global_model(settings, data, 0)  # refuses networks that do not fit the images
+    return choose_clients(data, settings.personalization_args.clients)

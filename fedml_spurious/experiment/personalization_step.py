@@ -1,0 +1,148 @@
+"""What is personalized in a run, in which order: trials of coefficients first, then what they decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from torch import nn
+
+from fedml_spurious.common.progress import Stage, stage
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.budget import choose_budget
+from fedml_spurious.experiment.result_store import ResultStore
+from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.experiment.tasks import Personalize, Workers
+from fedml_spurious.experiment.tuning import Tuner
+from fedml_spurious.experiment.work import Work
+from fedml_spurious.personalization import GLOBAL
+from fedml_spurious.results.rows import ClientResult
+
+
+def personalize(
+    settings: Settings,
+    folder: RunFolder,
+    workers: Workers,
+    models: Mapping[int, nn.Module],
+    clients: Sequence[str],
+    console: Console,
+) -> list[ClientResult]:
+    """Tune, personalize and measure whatever is not finished.
+
+    Args:
+        settings: settings of the run.
+        folder: run folder, where every answer is kept at once.
+        workers: who does the work.
+        models: global models by federated seed.
+        clients: ids of the clients, ascending.
+        console: where progress goes.
+
+    Returns:
+        The rows of ``results.csv``: by method, the two seeds, and client.
+    """
+    # Silos keep their models for themselves, where the server does not see them.
+    in_silos = settings.common_args.training_type == "cross_silo"
+    store = ResultStore(folder, models=settings.personalization_args.save_models and not in_silos)
+    tuner = Tuner(settings, store, clients)
+    doer = _Doer(folder, workers, store, settings, models, clients)
+    untuned = [_tuned(work, tuner) for work in _plan(settings, clients) if work.method not in tuner.grids]
+    total = _total(settings, clients, tuner)
+    with stage(console, "Personal models", total=total, done=0) as bar:
+        # The first trials go together with all that needs no decision, so that a client is prepared once.
+        first = [work for work in untuned if work.fl_seed == tuner.seeds[0]]
+        first += [work for work in tuner.references() if work not in first]
+        while trials := tuner.wanted():
+            doer.do([*first, *trials], bar)
+            tuner.decide()
+            first = []
+        tuner.write()
+        plan = [_tuned(work, tuner) for work in _plan(settings, clients)]
+        doer.do(plan, bar)
+    store.collect(plan)
+    workers.collect_models(plan)
+    return [store.get(work) for work in plan]
+
+
+def describe_plan(settings: Settings, clients: Sequence[str]) -> str:
+    """One line that says what a run consists of."""
+    experiment = settings.experiment_args
+    methods = [name for name in settings.methods() if name != GLOBAL]
+    seeds = f"{len(settings.fl_seeds)} x {len(experiment.personalization_seeds)} seeds"
+    models = "1 global model" if len(settings.fl_seeds) == 1 else f"{len(settings.fl_seeds)} global models"
+    text = (
+        f"Plan: {models} of {settings.train_args.comm_round} rounds; "
+        f"{len(clients)} clients x {len(methods)} methods x {seeds}"
+    )
+    tuned = [name for name in methods if name in experiment.grids]
+    if not tuned:
+        return text
+    return f"{text}, after the choice of coefficients for {', '.join(tuned)}"
+
+
+def _plan(settings: Settings, clients: Sequence[str]) -> list[Work]:
+    """All final work of a run, in the order of ``results.csv``, without options."""
+    seeds = settings.experiment_args.personalization_seeds
+    return [
+        Work(method, fl_seed, p_seed, client)
+        for method in settings.methods()
+        for fl_seed in settings.fl_seeds
+        for p_seed in ((None,) if method == GLOBAL else seeds)
+        for client in clients
+    ]
+
+
+def _tuned(work: Work, tuner: Tuner) -> Work:
+    options = tuner.options(work.method, work.client)
+    return Work(work.method, work.fl_seed, work.p_seed, work.client, options)
+
+
+def _total(settings: Settings, clients: Sequence[str], tuner: Tuner) -> int:
+    """Number of different pieces of work, trials included; a chosen trial is final work too."""
+    tuned = sum(1 for work in _plan(settings, clients) if work.method in tuner.grids)
+    final = len(_plan(settings, clients)) - tuned
+    others = tuned - len(tuner.grids) * len(clients)  # all but the tuned methods' first pair of seeds
+    if GLOBAL not in settings.methods():
+        final += len(tuner.references())
+    return final + others + tuner.trials_per_client() * len(clients)
+
+
+class _Doer:
+    """Does what is not done yet, one global model after the other, and shows how far it is."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        workers: Workers,
+        store: ResultStore,
+        settings: Settings,
+        models: Mapping[int, nn.Module],
+        clients: Sequence[str],
+    ) -> None:
+        self.folder, self.workers, self.store = folder, workers, store
+        self.settings, self.models, self.clients = settings, models, clients
+        self._shown: set[Work] = set()
+
+    def do(self, wanted: Sequence[Work], bar: Stage) -> None:
+        """Do this work."""
+        finished = {work for work in wanted if self.store.has(work)} - self._shown
+        bar.skip(len(finished))
+        self._shown |= finished
+        for fl_seed, model in self.models.items():
+            left = [work for work in wanted if work.fl_seed == fl_seed and not self.store.has(work)]
+            if left:
+                self._do_seed(fl_seed, model, left, bar)
+
+    def _do_seed(self, fl_seed: int, model: nn.Module, left: Sequence[Work], bar: Stage) -> None:
+        self.workers.use(model, f"fl{fl_seed}")
+        path = self.folder.global_part(fl_seed) / "budget.json"
+        eps = choose_budget(self.settings, self.workers, self.clients, path)
+        # By client, so that its data and adversarial examples are made once for all methods and seeds.
+        by_client = sorted(left, key=lambda work: work.client)
+        for task, outcome in self.workers.do([Personalize(work, eps) for work in by_client]):
+            work = task.work
+            self.store.add(work, outcome)
+            self._shown.add(work)
+            details = {**vars(work), "options": dict(work.options), "seconds": outcome.result.seconds}
+            self.folder.note("client", **details)
+            options = " ".join(f"{name}={value}" for name, value in work.options)
+            bar.advance(f"fl{fl_seed} client {work.client} {work.method} {options}")

@@ -1,0 +1,123 @@
+"""Finished work of a run on disk: every answer is kept as soon as it is there, and never made twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedml_spurious.common.storage import atomic_path, read_csv, write_csv
+from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.experiment.work import Outcome, Work
+from fedml_spurious.learning.checkpoints import save_tensors
+from fedml_spurious.results.rows import ClientResult, read_results, write_results
+
+TRAJECTORY_COLUMNS = (
+    "client", "epoch", "batch", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc", "acc_adv", "loss_adv",
+)  # fmt: skip
+
+_Part = dict[str, ClientResult]
+
+
+class ResultStore:
+    """Finished rows: one ``clients.csv`` per method, its options and pair of seeds.
+
+    Args:
+        folder: the run folder.
+        models: whether work is done only when its personal model is there too.
+    """
+
+    def __init__(self, folder: RunFolder, *, models: bool = False) -> None:
+        self.folder, self.models = folder, models
+        self._parts: dict[Path, _Part] = {}
+
+    def path(self, work: Work) -> Path:
+        """Where the work's method, seeds and options are kept."""
+        if work.options:
+            return self.folder.options_part(work.method, work.options, work.fl_seed, work.p_seed)
+        return self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
+
+    def _part(self, path: Path) -> _Part:
+        if path not in self._parts:
+            stored = path / "clients.csv"
+            rows = read_results(stored) if stored.exists() else []
+            self._parts[path] = {row.client: row for row in rows}
+        return self._parts[path]
+
+    def has(self, work: Work) -> bool:
+        """Whether this work is done."""
+        row = self._part(self.path(work)).get(work.client)
+        if row is None:
+            return False
+        has_model = self.models and work.p_seed is not None and row.acc_b is not None
+        return not has_model or self._model(work).exists()
+
+    def _model(self, work: Work) -> Path:
+        return self.path(work) / "models" / f"{work.client}.pt"
+
+    def get(self, work: Work) -> ClientResult:
+        """The result of finished work."""
+        return self._part(self.path(work))[work.client]
+
+    def add(self, work: Work, outcome: Outcome) -> None:
+        """Store an outcome at once; its row comes last and makes it count as done."""
+        path = self.path(work)
+        if outcome.trajectory:
+            _merge_trajectory(path / "trajectory.csv", work.client, outcome.trajectory)
+        if outcome.state is not None:
+            save_tensors(self._model(work), outcome.state)
+        rows = self._part(path)
+        rows[work.client] = outcome.result
+        write_results(path / "clients.csv", [rows[client] for client in sorted(rows)])
+
+    def collect(self, plan: Sequence[Work]) -> None:
+        """Put the results of methods with options where those of other methods are.
+
+        Args:
+            plan: the final work of the run, with the options that hold in it.
+        """
+        chosen: dict[Path, list[Work]] = {}
+        for work in plan:
+            if work.options:
+                target = self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
+                chosen.setdefault(target, []).append(work)
+        for target, works in chosen.items():
+            write_results(target / "clients.csv", [self.get(work) for work in works])
+            rows = [row for work in works for row in _trajectory(self.path(work), work.client)]
+            if rows:
+                write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)
+        self.collect_models(plan)
+
+    def collect_models(self, plan: Sequence[Work]) -> None:
+        """Put the models of methods with options where those of other methods are."""
+        for work in plan:
+            if work.options:
+                target = self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
+                _link(self._model(work), target / "models")
+
+
+def _trajectory(part: Path, client: str) -> list[dict[str, str]]:
+    path = part / "trajectory.csv"
+    return [row for row in read_csv(path) if row["client"] == client] if path.exists() else []
+
+
+def _merge_trajectory(path: Path, client: str, rows: Sequence[dict[str, Any]]) -> None:
+    # A kill between trajectory and result leaves rows of a client that is done again.
+    before = [row for row in read_csv(path) if row["client"] != client] if path.exists() else []
+    # Sorting keeps the order of a client's rows, and does not show who was finished first.
+    merged = sorted([*before, *rows], key=lambda row: str(row["client"]))
+    write_csv(path, TRAJECTORY_COLUMNS, merged)
+
+
+def _link(model: Path, folder: Path) -> None:
+    """Give a model a second name, which takes no space; where the disk has no links, copy it."""
+    if not model.exists():
+        (folder / model.name).unlink(missing_ok=True)  # of other options, whose results were there before
+        return
+    with atomic_path(folder / model.name) as draft:
+        try:
+            os.link(model, draft)
+        except OSError:
+            shutil.copyfile(model, draft)

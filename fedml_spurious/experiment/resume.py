@@ -1,0 +1,133 @@
+"""Whether a run folder may be continued with these settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.scratch import SCRATCH
+from fedml_spurious.common.storage import PARTIAL_SUFFIX
+from fedml_spurious.config.flatten import flatten
+from fedml_spurious.config.settings import Settings, is_one_value
+from fedml_spurious.experiment.run_folder import RunFolder
+
+# What may differ between a run and its continuation: it does not change the numbers of finished parts.
+_FREE = (
+    ("experiment_args",),
+    ("tracking_args",),
+    ("comm_args",),
+    ("common_args", "training_type"),
+    ("device_args", "threads"),
+    ("device_args", "worker_gpus"),
+    ("data_args", "data_cache_dir"),
+    ("data_args", "raw"),
+    ("personalization_args", "save_models"),
+)
+
+
+_GROWING = ("methods", "fl_seeds", "personalization_seeds")
+
+
+def check_folder(path: Path, settings: Settings, *, resume: bool) -> RunFolder:
+    """Make sure that a run with these settings may be written to ``path``.
+
+    Args:
+        path: the folder, which is there and may be written.
+        settings: settings of the run.
+        resume: whether a run that is there may be continued.
+
+    Returns:
+        The folder. Nothing of the run is written yet.
+
+    Raises:
+        InputError: the folder holds something else, or another run.
+    """
+    folder = RunFolder(path)
+    if folder.config.exists():
+        if not resume:
+            raise InputError(
+                f"{path}: holds a run already. Continue it with --resume, or give another --output"
+            )
+        _require_same(folder, settings)
+    elif _foreign_files(path):
+        raise InputError(
+            f"{path}: holds files that are no run of ours ({', '.join(_foreign_files(path)[:3])}). "
+            "Give an empty or new folder as --output"
+        )
+    return folder
+
+
+def _foreign_files(path: Path) -> list[str]:
+    # What a run leaves behind that was stopped before its configuration was written.
+    own = {"data", "logs", "run.log", "progress.jsonl", SCRATCH}
+    return sorted(
+        entry.name
+        for entry in path.iterdir()
+        if entry.name not in own and not entry.name.endswith(PARTIAL_SUFFIX)
+    )
+
+
+def _require_same(folder: RunFolder, settings: Settings) -> None:
+    before = _stored_config(folder.config)
+    now = settings.model_dump(mode="json", exclude_none=True)
+    old, new = flatten(before), flatten(now)
+    absent = {key for key in new if key not in old and _may_be_absent(key, before, settings)}
+    changed = [
+        f"{'.'.join(key)}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}"
+        for key in sorted((old.keys() | new.keys()) - absent)
+        if old.get(key) != new.get(key) and not _is_free(key, new.get(key, old.get(key)))
+    ]
+    for key, values in _experiment_values(before).items():
+        gone = set(values) - set(_experiment_values(now)[key])
+        if gone:
+            changed.append(f"experiment_args.{key}: {sorted(gone)} was there and is not any more")
+    if changed:
+        raise InputError(
+            "\n  ".join([f"{folder.path}: holds a run of another configuration", *changed])
+            + "\nUse the configuration of that run, or give another --output"
+        )
+
+
+def _stored_config(path: Path) -> dict[str, dict[str, Any]]:
+    """The configuration of the run that is there."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give another --output") from None
+    if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
+        raise InputError(f"{path}: is no configuration that a run wrote; give another --output")
+    return content
+
+
+def _experiment_values(config: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """What may grow and not shrink, by its key."""
+    experiment = config.get("experiment_args", {})
+    seeds = [config.get("common_args", {}).get("random_seed", 0)]
+    found = {key: experiment.get(key) or [] for key in _GROWING}
+    return found | {"fl_seeds": found["fl_seeds"] or seeds}
+
+
+def _may_be_absent(key: tuple[str, ...], before: Mapping[str, Mapping[str, Any]], settings: Settings) -> bool:
+    """Whether a run without this key was no other: it had not got the method, or the key is a newer one."""
+    section, *names = key
+    if section == "personalization_args" and len(names) > 1 and names[0] not in before.get(section, {}):
+        return True
+    value: Any = settings
+    for name in key[:-1]:
+        value = getattr(value, name, None)
+    known = type(value).model_fields if isinstance(value, BaseModel) else {}
+    return key[-1] in known and getattr(value, key[-1]) == known[key[-1]].get_default(
+        call_default_factory=True
+    )
+
+
+def _is_free(key: tuple[str, ...], value: Any) -> bool:
+    # Results are kept by the options of their method that are one value, so these may change: other options,
+    # other results.
+    of_a_method = key[0] == "personalization_args" and len(key) == 3 and is_one_value(value)
+    return of_a_method or any(key[: len(free)] == free for free in _FREE)

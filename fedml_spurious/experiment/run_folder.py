@@ -1,0 +1,135 @@
+"""The folder of a run: where everything is, what may be continued, and nothing outside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fedml_spurious import __version__
+from fedml_spurious.common.errors import RunError
+from fedml_spurious.common.storage import write_json, write_text
+from fedml_spurious.config.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+_DERIVED = ("results.csv", "table.csv", "table.md", "table.tex")
+_PLAIN_LABEL = re.compile(r"[\w.,=+-]{1,200}")
+_PACKAGES = ("fedml", "torch", "torchvision", "numpy", "h5py", "pydantic")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run (see the contract in the README).
+
+    Attributes:
+        path: the folder.
+        listeners: called with the name and the details of every event that is noted.
+    """
+
+    path: Path
+    listeners: list[Callable[[str, dict[str, Any]], None]] = field(default_factory=list)
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration; its presence makes the folder a run."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """Log of the run, FedML's own messages among it."""
+        return self.path / "run.log"
+
+    @property
+    def data(self) -> Path:
+        """Split files that the run made for itself."""
+        return self.path / "data"
+
+    @property
+    def results(self) -> Path:
+        """A row per method, seeds and client; written when all are there."""
+        return self.path / "results.csv"
+
+    def global_part(self, fl_seed: int) -> Path:
+        """Folder of a global model."""
+        return self.path / "global" / f"fl{fl_seed}"
+
+    def personal_part(self, method: str, fl_seed: int, p_seed: int | None) -> Path:
+        """Folder of one method with one pair of seeds; the global model has no personal seed."""
+        suffix = "" if p_seed is None else f"_p{p_seed}"
+        return self.path / "personal" / method / f"fl{fl_seed}{suffix}"
+
+    def options_part(
+        self, method: str, options: Sequence[tuple[str, Any]], fl_seed: int, p_seed: int | None
+    ) -> Path:
+        """Folder of one method with these options and one pair of seeds."""
+        label = ",".join(f"{name}={value!r}" for name, value in sorted(options))
+        if not _PLAIN_LABEL.fullmatch(label):  # of a method of the user's own; any text may be in there
+            label = hashlib.sha256(label.encode()).hexdigest()[:32]
+        return self.path / "personal" / method / label / f"fl{fl_seed}_p{p_seed}"
+
+    def decision(self, method: str) -> Path:
+        """Which coefficients a method got, and why."""
+        return self.path / "tuning" / method / "decision.json"
+
+    def note(self, event: str, **details: Any) -> None:
+        """Append an event to ``progress.jsonl`` and tell the listeners."""
+        for listener in self.listeners:
+            listener(event, details)
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **details})
+        path = self.path / "progress.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+        except OSError as error:
+            raise RunError(
+                f"{path}: cannot be written ({error.strerror or error}). Free space or permissions on that "
+                "disk, then continue with --resume"
+            ) from error
+
+
+def write_config(folder: RunFolder, settings: Settings) -> None:
+    """Write the resolved configuration, which can be run again with ``--cf``, and the environment.
+
+    Results of another configuration are removed: they are put together anew from the rows that are kept, and
+    until then nobody may take them for results of this one.
+    """
+    content = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != content:
+        for name in _DERIVED:
+            (folder.path / name).unlink(missing_ok=True)
+        write_text(folder.config, content)
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    write_json(
+        folder.path / "environment.json",
+        {
+            "fedml_spurious": __version__,
+            "command": sys.argv,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": _gpu_name(settings),
+            "packages": versions,
+        },
+    )
+
+
+def _gpu_name(settings: Settings) -> str | None:
+    # A server of several processes needs no GPU.
+    wanted = settings.device_args.using_gpu and torch.cuda.is_available()
+    return torch.cuda.get_device_name() if wanted else None

@@ -1,0 +1,197 @@
+"""What has to be done for single clients, and who does it: this process, or others.
+
+A run hands out tasks and puts the answers together; it reads no sample itself. Tasks and answers are plain
+data, so that they can travel. Sums over clients are made in the order of the clients, never in the order in
+which answers come, so that the number of processes changes no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.client import ClientStep, client_model
+from fedml_spurious.experiment.work import Outcome, Work
+from fedml_spurious.learning.attacks import SuccessCount, count_successes
+from fedml_spurious.learning.batchnorm import LayerSums, layer_sums
+from fedml_spurious.learning.client_data import load_test_data, load_training_data
+from fedml_spurious.learning.fedavg import Round
+from fedml_spurious.learning.metrics import Evaluation, evaluate
+
+
+class Task(Protocol):
+    """Something to do with the samples of one client and the global model in use."""
+
+    @property
+    def client(self) -> str:
+        """Id of the client."""
+
+    def run(self, runner: TaskRunner) -> Any:
+        """Do it where the client's samples are."""
+
+
+TaskT = TypeVar("TaskT", bound=Task)
+
+
+@dataclass(frozen=True)
+class CountFooled:
+    """Attack the training samples that the global model classifies correctly (budget rule, appendix C.2).
+
+    Attributes:
+        client: id of the client.
+        eps: budget of the attack.
+    """
+
+    client: str
+    eps: float
+
+    def run(self, runner: TaskRunner) -> SuccessCount:
+        """Count those that are fooled, among the first ``attack_args.budget_samples``."""
+        settings = runner.settings.attack_args
+        with runner.data.sealed():
+            train = load_training_data(runner.data, self.client, runner.device).train
+        model = client_model(runner.settings, runner.model, train)
+        limit = settings.budget_samples or len(train)
+        return count_successes(model, train.x[:limit], train.y[:limit], settings.attack(self.eps))
+
+
+@dataclass(frozen=True)
+class BatchNormSums:
+    """Sum what reaches a BatchNorm layer of the global model; sums and a count leave the client.
+
+    Attributes:
+        client: id of the client.
+        layer: name of the layer.
+    """
+
+    client: str
+    layer: str
+
+    def run(self, runner: TaskRunner) -> LayerSums:
+        """Sum over all training samples."""
+        with runner.data.sealed():
+            train = load_training_data(runner.data, self.client, runner.device).train
+        return layer_sums(runner.model, self.layer, train.x)
+
+
+@dataclass(frozen=True)
+class MeasureGlobal:
+    """Measure the global model on a client's two test sets; nothing may be selected by the answer."""
+
+    client: str
+
+    def run(self, runner: TaskRunner) -> tuple[Evaluation, Evaluation]:
+        """Counts on the biased and on the bias-conflicting test set."""
+        with runner.data.unsealed():
+            tests = load_test_data(runner.data, self.client, runner.device)
+        return (
+            evaluate(runner.model, tests.biased.x, tests.biased.y),
+            evaluate(runner.model, tests.conflicting.x, tests.conflicting.y),
+        )
+
+
+@dataclass(frozen=True)
+class Personalize:
+    """Personalize one client by one method, and measure.
+
+    Attributes:
+        work: what to do.
+        eps: budget of the attack.
+    """
+
+    work: Work
+    eps: float
+
+    @property
+    def client(self) -> str:
+        """Id of the client."""
+        return self.work.client
+
+    def run(self, runner: TaskRunner) -> Outcome:
+        """Personalize from the global model in use."""
+        return runner.client_step(self.work.client, self.work.fl_seed, self.eps).run(self.work)
+
+
+class TaskRunner:
+    """Runs tasks in a process that can read the clients' samples; holds one model and one client's data.
+
+    Args:
+        settings: settings of the run.
+        data: client split files.
+        device: where to compute.
+    """
+
+    def __init__(self, settings: Settings, data: SplitFolder, device: torch.device) -> None:
+        self.settings, self.data, self.device = settings, data, device
+        self._model: nn.Module | None = None
+        self._step: tuple[tuple[str, int, float], ClientStep] | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The global model that tasks are about."""
+        if self._model is None:
+            raise ValueError("no global model is in use; call use() first")
+        return self._model
+
+    def use(self, model: nn.Module) -> None:
+        """Take the global model that the following tasks are about; it is not changed."""
+        self._model, self._step = model, None
+
+    def run(self, task: Task) -> Any:
+        """Do a task."""
+        return task.run(self)
+
+    def client_step(self, client: str, fl_seed: int, eps: float) -> ClientStep:
+        """The client's data and adversarial examples; kept until another client's are asked for."""
+        key = (client, fl_seed, eps)
+        if self._step is None or self._step[0] != key:
+            self._step = None  # frees the old ones before the new ones are made
+            step = ClientStep(self.settings, self.data, self.model, client, eps=eps, fl_seed=fl_seed)
+            self._step = (key, step)
+        return self._step[1]
+
+
+class Workers(Protocol):
+    """Who does the work of a run."""
+
+    def train(
+        self, fl_seed: int, model: nn.Module, *, start_round: int, after_round: Callable[[Round], None]
+    ) -> None:
+        """Run the FedAvg rounds that are left, in place.
+
+        Args:
+            fl_seed: seed of the federated step.
+            model: the global model after ``start_round`` rounds; the final one at the end.
+            start_round: first round to run.
+            after_round: called after every round; may call :meth:`use` and :meth:`do`.
+        """
+
+    def use(self, model: nn.Module, name: str) -> None:
+        """Take the global model that the following tasks are about.
+
+        Args:
+            model: the model; not changed until the tasks are done.
+            name: names its weights: the same name means the same weights, which need not travel again.
+        """
+
+    def do(self, tasks: Sequence[TaskT]) -> Iterator[tuple[TaskT, Any]]:
+        """Do tasks, those of one client standing together, and yield each with its answer, in any order."""
+
+    def collect_models(self, plan: Sequence[Work]) -> None:
+        """Put the personal models that never left a worker where the table's are.
+
+        Args:
+            plan: the final work of the run, with the options that hold in it.
+        """
+
+
+def in_order(workers: Workers, tasks: Sequence[Task]) -> list[Any]:
+    """Do tasks, each different, and give their answers in the order of the tasks."""
+    answers = dict(workers.do(tasks))
+    return [answers[task] for task in tasks]

@@ -1,0 +1,257 @@
+"""Choosing coefficients by validation accuracy (appendix C.2), with the reasons kept.
+
+A method's coefficients are chosen one after the other, in the order of its grid. Those that are not chosen
+yet have the smallest value of their grid. Everything is tried with the first pair of seeds of the run, and
+the choice holds for all seeds. Only validation samples are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fedml_spurious.common.storage import write_json
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.result_store import ResultStore
+from fedml_spurious.experiment.work import Work
+from fedml_spurious.personalization import GLOBAL
+from fedml_spurious.personalization.base import TuningRule
+
+RULES: dict[TuningRule, str] = {
+    "largest_harmless": "the largest value that does not lower the validation accuracy, against {reference}",
+    "most_accurate": "the value with the highest validation accuracy; of equals the smallest",
+}
+
+_REFERENCES = {"smallest": "the smallest", "global": "the global model"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One value of a coefficient.
+
+    Attributes:
+        value: the value.
+        correct: validation samples that the personal models classify correctly.
+        count: validation samples; 0 where the method applies to none of the clients.
+    """
+
+    value: float
+    correct: int
+    count: int
+
+    @property
+    def val_acc(self) -> float | None:
+        """Validation accuracy, pooled over the clients."""
+        return self.correct / self.count if self.count else None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What no larger coefficient may fall below.
+
+    Attributes:
+        name: of what it is.
+        correct: validation samples that it classifies correctly.
+        count: validation samples.
+    """
+
+    name: str
+    correct: int
+    count: int
+
+    @property
+    def val_acc(self) -> float:
+        """Validation accuracy, pooled over the clients."""
+        return self.correct / self.count
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which value a coefficient got, and why.
+
+    Attributes:
+        coefficient: name of the option.
+        fixed: values of the method's other coefficients meanwhile.
+        trials: every value of the grid, ascending.
+        chosen: the value.
+        reason: why not another one.
+    """
+
+    coefficient: str
+    fixed: Mapping[str, float]
+    trials: tuple[Trial, ...]
+    chosen: float
+    reason: str
+
+
+def choose(
+    rule: TuningRule, trials: Sequence[Trial], tolerance: float, reference: Reference | None = None
+) -> tuple[float, str]:
+    """Choose a coefficient.
+
+    Args:
+        rule: a key of ``RULES``.
+        trials: the values of the grid in ascending order, at least one.
+        tolerance: by how much the validation accuracy may fall below the reference, in [0, 1]; only for
+            ``largest_harmless``.
+        reference: what ``largest_harmless`` compares with; the smallest value of the grid where absent.
+
+    Returns:
+        The value and the reason.
+    """
+    if not trials[0].count:
+        return trials[0].value, "the method does not apply: the smallest value"
+    if rule == "most_accurate":
+        best = max(trials, key=lambda trial: (trial.correct, -trial.value))
+        return best.value, f"the highest validation accuracy, {best.val_acc:.4f}"
+    compared = reference or Reference(f"{trials[0].value:g}", trials[0].correct, trials[0].count)
+    # In counts, so that a tolerance of one sample is not lost to rounding.
+    needed = compared.correct - tolerance * compared.count
+    harmless = [trial for trial in trials if trial.correct >= needed - 1e-9]
+    allowed = f" minus {tolerance:g}" if tolerance else ""
+    limit = f"{compared.val_acc:.4f} of {compared.name}{allowed}"
+    if not harmless:
+        worst = f"{trials[0].value:g} has {trials[0].val_acc:.4f}"
+        return trials[0].value, f"no value does without harm: {worst}, below the {limit}"
+    chosen = harmless[-1]
+    if chosen is trials[-1]:
+        return chosen.value, f"the largest of the grid; not below the {limit}"
+    worse = next(trial for trial in trials if trial.value > chosen.value)
+    return chosen.value, f"{worse.value:g} has {worse.val_acc:.4f}, below the {limit}"
+
+
+class Tuner:
+    """Tells what has to be tried next, and decides when it is done.
+
+    Args:
+        settings: settings of the run.
+        store: finished work; decisions are derived from it, so that nothing is tried twice.
+        clients: ids of the clients that are personalized.
+    """
+
+    def __init__(self, settings: Settings, store: ResultStore, clients: Sequence[str]) -> None:
+        self.settings, self.store, self.clients = settings, store, tuple(clients)
+        self.experiment = settings.experiment_args
+        self.seeds = settings.fl_seeds[0], self.experiment.personalization_seeds[0]
+        self.grids = settings.grids()
+        # One decision for all clients, or one each.
+        shared = self.experiment.tuning == "shared"
+        self.groups = [self.clients] if shared else [(client,) for client in self.clients]
+        self._choices: dict[str, list[list[Choice]]] = {
+            name: [[] for _ in self.groups] for name in self.grids
+        }
+
+    def trials_per_client(self) -> int:
+        """Number of different trials of a client over all methods."""
+        return sum(
+            sum(len(values) for values in grid.values()) - (len(grid) - 1) for grid in self.grids.values()
+        )
+
+    def references(self) -> list[Work]:
+        """What coefficients are compared with besides each other."""
+        if not self.grids or self.experiment.tuning_reference != "global":
+            return []
+        return [self._reference_work(client) for client in self.clients]
+
+    def wanted(self) -> list[Work]:
+        """Trials of the next coefficient of every method, finished ones too; none when all is chosen."""
+        return [
+            self._work(name, client, options)
+            for name, decided in self._choices.items()
+            for group, choices in zip(self.groups, decided, strict=True)
+            for options in self._candidates(name, choices)
+            for client in group
+        ]
+
+    def decide(self) -> None:
+        """Choose the next coefficient of every method from finished trials."""
+        for name, decided in self._choices.items():
+            for group, choices in zip(self.groups, decided, strict=True):
+                if len(choices) < len(self.grids[name]):
+                    choices.append(self._choose(name, group, choices))
+
+    def options(self, method: str, client: str) -> tuple[tuple[str, Any], ...]:
+        """All options of a method for a client: those that were chosen so far, the others as they are set."""
+        chosen: dict[str, float] = {}
+        if method in self.grids:
+            index = next(place for place, group in enumerate(self.groups) if client in group)
+            chosen = {choice.coefficient: choice.chosen for choice in self._choices[method][index]}
+        return tuple(sorted((self.settings.options(method) | chosen).items()))
+
+    def write(self) -> None:
+        """Write ``tuning/<method>/decision.json`` for every method with a grid."""
+        for name, decided in self._choices.items():
+            write_json(self.store.folder.decision(name), self._decision(name, decided))
+
+    def _candidates(self, name: str, choices: Sequence[Choice]) -> list[dict[str, float]]:
+        grid = self.grids[name]
+        if len(choices) == len(grid):
+            return []
+        options = {option: values[0] for option, values in grid.items()}
+        options.update({choice.coefficient: choice.chosen for choice in choices})
+        coefficient = list(grid)[len(choices)]
+        return [options | {coefficient: value} for value in grid[coefficient]]
+
+    def _work(self, name: str, client: str, options: Mapping[str, float]) -> Work:
+        every = self.settings.options(name) | dict(options)
+        return Work(name, *self.seeds, client, tuple(sorted(every.items())))
+
+    def _choose(self, name: str, group: Sequence[str], choices: Sequence[Choice]) -> Choice:
+        candidates = self._candidates(name, choices)
+        coefficient = list(self.grids[name])[len(choices)]
+        trials = tuple(self._trial(name, group, options, options[coefficient]) for options in candidates)
+        rule = self.settings.method_type(name).tuning_rule
+        reference = self._reference(name, group, candidates[0])
+        chosen, reason = choose(rule, trials, self.experiment.tuning_tolerance, reference)
+        fixed = {option: value for option, value in candidates[0].items() if option != coefficient}
+        return Choice(coefficient, fixed, trials, chosen, reason)
+
+    def _trial(self, name: str, group: Sequence[str], options: Mapping[str, float], value: float) -> Trial:
+        rows = [self.store.get(self._work(name, client, options)) for client in group]
+        scored = [(row.val_acc, row.n_val) for row in rows if row.val_acc is not None]
+        return Trial(value, sum(round(acc * n) for acc, n in scored), sum(n for _, n in scored))
+
+    def _reference_work(self, client: str) -> Work:
+        return Work(GLOBAL, self.seeds[0], None, client)
+
+    def _reference(self, name: str, group: Sequence[str], options: Mapping[str, float]) -> Reference | None:
+        """The global model on the clients to which the method applies."""
+        if self.experiment.tuning_reference != "global":
+            return None
+        rows = [
+            self.store.get(self._reference_work(client))
+            for client in group
+            if self.store.get(self._work(name, client, options)).val_acc is not None
+        ]
+        correct = sum(round((row.val_acc or 0.0) * row.n_val) for row in rows)
+        return Reference("the global model", correct, sum(row.n_val for row in rows))
+
+    def _decision(self, name: str, decided: Sequence[Sequence[Choice]]) -> dict[str, Any]:
+        shared = self.experiment.tuning == "shared"
+        found = [
+            {"chosen": {c.coefficient: c.chosen for c in choices}, "trail": [_plain(c) for c in choices]}
+            for choices in decided
+        ]
+        fl_seed, p_seed = self.seeds
+        rule = self.settings.method_type(name).tuning_rule
+        return {
+            "method": name,
+            "rule": RULES[rule].format(reference=_REFERENCES[self.experiment.tuning_reference]),
+            "seeds": {"fl_seed": fl_seed, "p_seed": p_seed},
+            "tolerance": self.experiment.tuning_tolerance if rule == "largest_harmless" else 0.0,
+            "scope": "shared" if shared else "client",
+            **(found[0] if shared else {"chosen": None, "trail": None}),
+            "clients": None if shared else dict(zip(self.clients, found, strict=True)),
+        }
+
+
+def _plain(choice: Choice) -> dict[str, Any]:
+    trials = [asdict(trial) | {"val_acc": trial.val_acc} for trial in choice.trials]
+    return {
+        "coefficient": choice.coefficient,
+        "fixed": dict(choice.fixed),
+        "values": trials,
+        "chosen": choice.chosen,
+        "reason": choice.reason,
+    }

@@ -1,0 +1,43 @@
+"""The key of a result row, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedml_spurious.learning.fedavg import State
+from fedml_spurious.results.rows import ClientResult
+
+
+@dataclass(frozen=True)
+class Work:
+    """One method with one pair of seeds for one client.
+
+    Attributes:
+        method: name of the method.
+        fl_seed: seed of the global model.
+        p_seed: seed of the personalization; None for the global model as it is.
+        client: id of the client.
+        options: options of the method, by name: all that are one value, in the order of their names.
+    """
+
+    method: str
+    fl_seed: int
+    p_seed: int | None
+    client: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a piece of work.
+
+    Attributes:
+        result: its row of ``results.csv``.
+        trajectory: rows of ``trajectory.csv``; none where none were asked for.
+        state: the personal model on the CPU, where models are kept; else None.
+    """
+
+    result: ClientResult
+    trajectory: tuple[dict[str, Any], ...] = ()
+    state: State | None = None

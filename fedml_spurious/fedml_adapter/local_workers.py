@@ -1,0 +1,68 @@
+"""All work of a run in this process, the rounds in FedML's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.tasks import TaskRunner, TaskT, Workers
+from fedml_spurious.experiment.work import Work
+from fedml_spurious.learning.fedavg import Round
+
+
+@contextmanager
+def work_alone(settings: Settings, device: torch.device) -> Iterator[Callable[[SplitFolder], Workers]]:
+    """Let this process do all the work of a run; nobody else is hired."""
+    yield lambda data: LocalWorkers(settings, data, device)
+
+
+class LocalWorkers:
+    """All work in this process, one task after the other.
+
+    Args:
+        settings: settings of the run.
+        data: client split files.
+        device: where to compute.
+    """
+
+    def __init__(self, settings: Settings, data: SplitFolder, device: torch.device) -> None:
+        self.runner = TaskRunner(settings, data, device)
+
+    def train(
+        self, fl_seed: int, model: nn.Module, *, start_round: int, after_round: Callable[[Round], None]
+    ) -> None:
+        """Run the rounds in FedML's classes; see :class:`Workers`."""
+        # FedML takes seconds to import, which a run that finds its global models finished need not pay.
+        from fedml_spurious.fedml_adapter.arguments import fedml_arguments
+        from fedml_spurious.fedml_adapter.dataset import fedml_dataset
+        from fedml_spurious.fedml_adapter.simulator import SingleProcessSimulator
+
+        settings, data = self.runner.settings, self.runner.data
+        simulator = SingleProcessSimulator(
+            fedml_arguments(settings, fl_seed=fl_seed, num_clients=len(data.client_ids)),
+            self.runner.device,
+            fedml_dataset(data, data.client_ids, batch_size=settings.train_args.batch_size),
+            model,
+            start_round=start_round,
+            after_round=after_round,
+        )
+        with data.sealed():
+            simulator.run()
+
+    def use(self, model: nn.Module, name: str) -> None:
+        """See :class:`Workers`."""
+        self.runner.use(model)
+
+    def do(self, tasks: Sequence[TaskT]) -> Iterator[tuple[TaskT, Any]]:
+        """See :class:`Workers`."""
+        for task in tasks:
+            yield task, self.runner.run(task)
+
+    def collect_models(self, plan: Sequence[Work]) -> None:
+        """Nothing: all models are in the run folder."""

@@ -1,0 +1,94 @@
+"""Before a run starts, all its processes must have the same settings, versions and split files."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from fedml_spurious import __version__
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.config.flatten import flatten
+from fedml_spurious.config.settings import Settings
+
+# What may differ from host to host.
+_OF_THE_HOST = {
+    "data_args.data_cache_dir",
+    "data_args.raw",
+    "device_args.gpu_id",
+    "device_args.worker_gpus",
+}
+_OF_THE_SERVER = ("tracking_args.",)
+_PACKAGES = ("fedml", "torch", "numpy", "h5py")
+
+
+def introduce(settings: Settings, threads: int) -> dict[str, Any]:
+    """What a process says of itself: settings, versions, and where it runs."""
+    keys = flatten(settings.model_dump(mode="json", exclude_none=True))
+    values = {".".join(key): value for key, value in keys.items()}
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    return {
+        "settings": {
+            name: value
+            for name, value in values.items()
+            if name not in _OF_THE_HOST and not name.startswith(_OF_THE_SERVER)
+        },
+        "versions": {"fedml_spurious": __version__, "python": platform.python_version(), **versions},
+        "threads": threads,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
+
+
+def require_equal(mine: Mapping[str, Any], other: Mapping[str, Any], rank: int) -> None:
+    """Make sure that a worker was started with the settings and versions of the server.
+
+    Args:
+        mine: what the server says of itself.
+        other: what the worker says.
+        rank: number of the worker.
+
+    Raises:
+        InputError: they differ; the text names the rank and what differs.
+    """
+    for kind, remedy in (
+        ("settings", "Start all processes with the same configuration and --set options"),
+        ("versions", "Install the same versions for all processes"),
+    ):
+        ours, theirs = mine[kind], other[kind]
+        changed = [
+            f"{name}: {theirs.get(name, 'absent')!r} there, {ours.get(name, 'absent')!r} on rank 0"
+            for name in sorted(ours.keys() | theirs.keys())
+            if ours.get(name) != theirs.get(name)
+        ]
+        if changed:
+            raise InputError(
+                "\n  ".join([f"rank {rank} on {other['host']} has other {kind}", *changed]) + f"\n{remedy}"
+            )
+    if mine["threads"] != other["threads"]:
+        raise InputError(
+            f"rank {rank} on {other['host']} computes with {other['threads']} threads, rank 0 with "
+            f"{mine['threads']}, and the number of threads changes the last digits of results; set "
+            "device_args.threads"
+        )
+
+
+def require_same_splits(mine: str, other: Mapping[str, Any], rank: int) -> None:
+    """Make sure that a worker has the server's split files.
+
+    Args:
+        mine: fingerprint of the server's split files.
+        other: fingerprint, folder and host of the worker's.
+        rank: number of the worker.
+
+    Raises:
+        InputError: they are others.
+    """
+    if other["fingerprint"] != mine:
+        raise InputError(
+            f"rank {rank} on {other['host']} has other split files in {other['folder']} than rank 0: their "
+            "checksums differ. Copy the folder, or make the splits with the same options and seed"
+        )

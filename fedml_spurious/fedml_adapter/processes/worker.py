@@ -1,0 +1,154 @@
+"""A worker, or a silo: does what the server sends, where the samples are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import RunError
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.inputs import global_model
+from fedml_spurious.experiment.result_store import ResultStore
+from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.experiment.tasks import Personalize, TaskRunner
+from fedml_spurious.experiment.work import Outcome, Work
+from fedml_spurious.fedml_adapter.arguments import fedml_arguments
+from fedml_spurious.fedml_adapter.dataset import fedml_dataset
+from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
+from fedml_spurious.fedml_adapter.processes.hand_out import describe
+from fedml_spurious.fedml_adapter.processes.messages import Kind, Received
+from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError
+from fedml_spurious.fedml_adapter.processes.wire import from_plain, sum_to_plain, to_plain
+from fedml_spurious.fedml_adapter.simulator import train_client
+from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
+from fedml_spurious.learning.fedavg import State, WeightedSum, load_state
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Works for the server until the run is done; holds one model and one client's data.
+
+    Args:
+        endpoint: this process's end of the communication.
+        settings: settings of the run.
+        data: client split files.
+        device: where to compute.
+        situation: kept up to date, for messages.
+        own_clients: the clients of this silo; None where all clients are everyone's.
+        vault: folder of personal models that stay here; None where they go to the server.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: Settings,
+        data: SplitFolder,
+        device: torch.device,
+        situation: Situation,
+        *,
+        own_clients: frozenset[str] | None = None,
+        vault: Path | None = None,
+    ) -> None:
+        self.endpoint, self.settings, self.data, self.device = endpoint, settings, data, device
+        self.situation, self.own_clients = situation, own_clients
+        self.store = None if vault is None else ResultStore(RunFolder(vault))
+        self.model = global_model(settings, data, 0).to(device)
+        self.runner = TaskRunner(settings, data, device)
+        self._weights: tuple[str, State] = ("", {})
+        self._fresh = False
+
+    def serve(self) -> None:
+        """Do what is asked for until the server says that the run is done.
+
+        Raises:
+            SilentError: the server was silent for too long.
+            RunError: the server ended the run.
+        """
+        while True:
+            message = self.endpoint.receive()
+            assert message is not None
+            if message.kind is Kind.FINISH:
+                return
+            if message.kind is Kind.STOP:
+                raise StoppedError(message.content)
+            if message.kind is Kind.COLLECT:
+                self.situation.phase = "collecting its models"
+                self._collect(from_plain(message.content["plan"]))
+                continue
+            self._take_weights(message)
+            if message.kind is Kind.TRAIN:
+                self.endpoint.post(0, Kind.TRAINED, self._train(**_without_weights(message)))
+            elif message.kind is Kind.TASK:
+                self.endpoint.post(0, Kind.ANSWER, {"answer": to_plain(self._do(message.content["task"]))})
+            else:
+                raise RunError(f"the server sent {message.kind}, which a worker does not expect")
+
+    def _take_weights(self, message: Received) -> None:
+        name, state = message.content["weights"], message.content["state"]
+        if state is not None:
+            self._weights, self._fresh = (name, from_plain(state)), False
+        if self._weights[0] != name:
+            raise RunError("the server did not send the weights that its message is about")
+
+    def _train(self, *, fl_seed: int, round: int, clients: Sequence[int]) -> dict[str, Any]:
+        """Train some clients of a round, one after the other, and add up their models."""
+        args = fedml_arguments(self.settings, fl_seed=fl_seed, num_clients=len(self.data.client_ids))
+        args.round_idx = round
+        self.situation.phase = f"training, seed fl{fl_seed}, round {round}"
+        dataset = fedml_dataset(
+            self.data, self.data.client_ids, batch_size=self.settings.train_args.batch_size
+        )
+        _, _, _, _, counts, train_loaders, test_loaders, _ = dataset
+        trainer = SpuriousTrainer(self.model, args)
+        total, losses = WeightedSum(), []
+        self._fresh = False  # training changes the model that tasks look at
+        with self.data.sealed():
+            for client in clients:
+                self._require_own(self.data.client_ids[client])
+                loaders = train_loaders[client], test_loaders[client]
+                _, start = self._weights
+                state = train_client(trainer, client, start, loaders, counts[client], self.device, args)
+                total.add(counts[client], state)
+                losses.append(trainer.last_loss)
+        return {"sum": sum_to_plain(total), "losses": losses}
+
+    def _do(self, plain: dict[str, Any]) -> Any:
+        task = from_plain(plain)
+        self._require_own(task.client)
+        self.situation.phase = describe(task)
+        if not self._fresh:
+            load_state(self.model, self._weights[1])
+            self.runner.use(self.model)
+            self._fresh = True
+        answer = self.runner.run(task)
+        if self.store is not None and isinstance(task, Personalize):
+            return self._keep(task, answer)
+        return answer
+
+    def _keep(self, task: Personalize, outcome: Outcome) -> Outcome:
+        """Store what a silo keeps for itself; only metrics go on."""
+        if self.store is not None and outcome.state is not None:
+            self.store.add(task.work, outcome)
+        return replace(outcome, state=None)
+
+    def _collect(self, plan: Sequence[Work]) -> None:
+        """Give the final ones of the models that are kept here the names that they have in a run folder."""
+        for work in plan:
+            self._require_own(work.client)
+        if self.store is not None:
+            self.store.collect_models(plan)
+
+    def _require_own(self, client: str) -> None:
+        if self.own_clients is not None and client not in self.own_clients:
+            raise RunError(f"the server asked for client {client}, which is not of this silo")
+
+
+def _without_weights(message: Received) -> dict[str, Any]:
+    return {name: item for name, item in message.content.items() if name not in ("weights", "state")}

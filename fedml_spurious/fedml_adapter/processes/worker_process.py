@@ -1,0 +1,213 @@
+"""Every rank but 0 of a run with several processes: a worker, or a silo with clients of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import InputError, RunError
+from fedml_spurious.common.logs import LOG_FORMAT, log_to
+from fedml_spurious.common.scratch import private_folder, scratch_folder
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.device import choose_device
+from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.fedml_adapter.processes.handshake import introduce
+from fedml_spurious.fedml_adapter.processes.ranks import Rank
+from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError
+
+if TYPE_CHECKING:
+    from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
+    from fedml_spurious.fedml_adapter.processes.messages import Kind, Received
+
+logger = logging.getLogger(__name__)
+
+# How long the last message may take.
+_FAREWELL = 5.0
+_ROOM = 100_000  # log records that are kept until rank 0 has found the run folder good
+
+
+def work(settings: Settings, output: Path, rank: Rank, situation: Situation, threads: int) -> None:
+    """Work for rank 0 until the run is done.
+
+    Args:
+        settings: settings of the run.
+        output: folder of the run; only ``logs``, and what a silo keeps for itself, are written there.
+        rank: this process.
+        situation: kept up to date, for messages.
+        threads: CPU threads of this process.
+
+    Raises:
+        RunError: rank 0 ended the run, or is gone, or the work failed; rank 0 was told.
+        InputError: the same for wrong input.
+    """
+    buffer = MemoryHandler(_ROOM, flushLevel=logging.CRITICAL + 1)
+    # Before rank 0 has found the run folder good, nothing may be written there.
+    with private_folder() as scratch, log_to(buffer):
+        with scratch_folder(scratch):
+            from fedml_spurious.fedml_adapter.processes.connecting import connect
+
+            endpoint = connect(settings, rank)
+            try:
+                _work(settings, output, rank, situation, threads, endpoint, buffer)
+            except BaseException as error:
+                situation.server_knows = _report(endpoint, error, situation.phase, log_path(output, rank))
+                raise
+            endpoint.finish()
+
+
+def log_path(output: Path, rank: Rank) -> Path:
+    """Log of a process in the run folder."""
+    if rank.number == 0:
+        return RunFolder(output).log
+    return output / "logs" / f"rank{rank.number}.log"
+
+
+def _work(
+    settings: Settings,
+    output: Path,
+    rank: Rank,
+    situation: Situation,
+    threads: int,
+    endpoint: Endpoint,
+    buffer: MemoryHandler,
+) -> None:
+    from fedml_spurious.fedml_adapter.processes.messages import Kind
+    from fedml_spurious.fedml_adapter.processes.worker import Worker
+
+    endpoint.post(0, Kind.HELLO, introduce(settings, threads))
+    order = _await(Kind.OPEN, endpoint, settings)
+    situation.members[0] = {"pid": order["pid"], "host": order["host"]}
+    situation.phase = "opening the split files"
+    data = _open_splits(settings, order)
+    device = choose_device(_with_gpu(settings, rank))
+    ready = {"fingerprint": data.fingerprint, "folder": str(data.folder), "host": socket.gethostname()}
+    endpoint.post(0, Kind.READY, ready)
+    _await(Kind.GO, endpoint, settings)
+    situation.phase = "opening its log"
+    with _log_file(log_path(output, rank), buffer, quiet=settings.comm_args.backend == "MPI"):
+        logger.info("rank %d: %s, %d threads", rank.number, device, torch.get_num_threads())
+        own = None if order["clients"] is None else frozenset(order["clients"])
+        vault = None if own is None else output / "silos" / f"rank{rank.number}"
+        Worker(endpoint, settings, data, device, situation, own_clients=own, vault=vault).serve()
+        endpoint.log_traffic()
+        endpoint.hush()
+        endpoint.post(0, Kind.BYE)
+        endpoint.flush(_FAREWELL)  # rank 0 ends without it too, and may be gone by now
+
+
+def _await(kind: Kind, endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
+    """Wait for the server's next word, which is to be of this kind, for as long as it is alive."""
+    from fedml_spurious.fedml_adapter.processes.messages import Kind
+
+    message: Received | None = None
+    while message is None:
+        message = endpoint.receive(patience=settings.comm_args.start_timeout)
+        if message is None and not endpoint.heard(0):
+            raise InputError(
+                f"rank 0, the server, was not reached within {settings.comm_args.start_timeout:g} s "
+                "(comm_args.start_timeout); start it too, and compare the addresses"
+            )
+    if message.kind is Kind.STOP:
+        raise StoppedError(message.content)
+    if message.kind is not kind:
+        raise RunError(f"rank 0 sent {message.kind} instead of {kind}; end all processes and start all again")
+    return message.content
+
+
+def _open_splits(settings: Settings, order: dict[str, Any]) -> SplitFolder:
+    made = order["made"]
+    folder = Path(made or settings.data_args.data_cache_dir or "").expanduser()
+    if made is not None and not folder.is_dir():
+        raise InputError(
+            f"{folder}: rank 0 made the splits there, and {socket.gethostname()} does not see them; make "
+            "them on every host with `fedml-spurious partition` and name them in data_args.data_cache_dir"
+        )
+    # Checksums of whole files would read the samples of other silos; and what rank 0 made here, it knows.
+    trusted = order["clients"] is not None or (made is not None and order["host"] == socket.gethostname())
+    return SplitFolder(folder, name=order["name"], verify=not trusted)
+
+
+def _with_gpu(settings: Settings, rank: Rank) -> Settings:
+    """The settings with this worker's GPU."""
+    chosen = settings.device_args
+    if chosen.worker_gpus is None:
+        return settings
+    gpu = chosen.worker_gpus[(rank.number - 1) % len(chosen.worker_gpus)]
+    return settings.model_copy(update={"device_args": chosen.model_copy(update={"gpu_id": gpu})})
+
+
+def _report(endpoint: Endpoint, error: BaseException, phase: str, log: Path) -> bool:
+    """Tell rank 0 what went wrong here, unless it ended the run itself; whether it knows."""
+    from fedml_spurious.fedml_adapter.processes.messages import Kind, SilentError
+
+    if isinstance(error, (StoppedError, SilentError)):
+        return isinstance(error, StoppedError)
+    if endpoint.backend == "MPI" and not isinstance(error, Exception):
+        return False  # mpirun ends all processes, and gives them a second to clean up
+    known = isinstance(error, (InputError, RunError))
+    text = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, KeyboardInterrupt):
+        text = "it was interrupted"
+    status = 2 if isinstance(error, InputError) else 1
+    named = str(log) if log.exists() else ""
+    endpoint.post(0, Kind.FAILED, {"text": text, "exit": status, "phase": phase, "log": named})
+    endpoint.flush(_FAREWELL)
+    try:
+        return endpoint.receive(patience=_FAREWELL) is not None
+    except SilentError:
+        return False
+
+
+@contextmanager
+def _log_file(path: Path, buffer: MemoryHandler, *, quiet: bool) -> Iterator[None]:
+    """Send the log, from the start on, to a file; and where quiet, all output too."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path}: the log cannot be written ({error.strerror or error}). Give an --output that may be "
+            "written on every host"
+        ) from error
+    target = logging.StreamHandler(stream)
+    target.setFormatter(logging.Formatter(LOG_FORMAT))
+    buffer.setTarget(target)
+    buffer.flushLevel = logging.NOTSET
+    buffer.flush()
+    with _output_to(stream.fileno()) if quiet else nullcontext():
+        try:
+            yield
+        except BaseException:
+            logger.exception("this process ends")
+            raise
+        finally:
+            buffer.flush()
+            buffer.setTarget(None)
+            with suppress(OSError):  # a disk that is full has reported that where it mattered
+                stream.close()
+
+
+@contextmanager
+def _output_to(descriptor: int) -> Iterator[None]:
+    """Send what libraries print to a file; the terminal belongs to rank 0."""
+    saved = [(number, os.dup(number)) for number in (1, 2)]
+    for number, _ in saved:
+        os.dup2(descriptor, number)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)

@@ -1,0 +1,195 @@
+"""Projected gradient descent (Madry et al. 2018, section 2.1) and the budget rule (appendix C.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedml_spurious.learning.modes import Classifier, frozen
+
+Norm = Literal["linf", "l2"]
+
+
+# Bounds the memory of an attack; the result does not depend on it beyond rounding.
+ATTACK_BATCH = 512
+
+
+def pgd(
+    model: Classifier, x: Tensor, y: Tensor, *, norm: Norm, eps: float, step_size: float, steps: int
+) -> Tensor:
+    """Adversarial examples of ``model``: maximise the cross-entropy within a ball around ``x`` (eq. 1).
+
+    The update printed in section 6.1 restarts every step from ``x``; the iteration of Madry et al. is
+    meant: step from ``x_adv^t``, project into the ball, clamp to the range of images. No random start.
+
+    Args:
+        model: the victim; takes (B, ...) and returns logits (B, K). A module is used in eval mode and
+            left as it was.
+        x: images, shape (B, ...), values in [0, 1].
+        y: labels, shape (B,).
+        norm: ``linf`` steps along the sign of the gradient, ``l2`` along its direction.
+        eps: budget, radius of the ball around ``x``, at least 0.
+        step_size: length of a step in the norm.
+        steps: number of steps, at least 1.
+
+    Returns:
+        Adversarial examples, shape of ``x``, values in [0, 1], without a gradient.
+
+    Raises:
+        ValueError: unknown norm, negative budget or step, or no steps.
+    """
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"norm: expected 'linf' or 'l2', got {norm!r}")
+    if eps < 0 or step_size < 0 or steps < 1:
+        raise ValueError(
+            f"expected eps >= 0, step_size >= 0 and steps >= 1, got {eps}, {step_size} and {steps}"
+        )
+    x = x.detach()
+    move = _linf_step if norm == "linf" else _l2_step
+    x_adv = x
+    with frozen(model), torch.enable_grad():
+        for _ in range(steps):
+            x_adv = x_adv.detach().requires_grad_(True)
+            # Sum, not mean: one example's gradient must not depend on the batch size.
+            loss = F.cross_entropy(model(x_adv), y, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, x_adv)  # leaves the parameters' .grad alone
+            x_adv = move(x, x_adv.detach(), gradient, eps, step_size)
+    return x_adv.detach()
+
+
+def _linf_step(x: Tensor, x_adv: Tensor, gradient: Tensor, eps: float, step_size: float) -> Tensor:
+    lower, upper = (x - eps).clamp(min=0.0), (x + eps).clamp(max=1.0)
+    return (x_adv + step_size * gradient.sign()).clamp(lower, upper)
+
+
+def _l2_step(x: Tensor, x_adv: Tensor, gradient: Tensor, eps: float, step_size: float) -> Tensor:
+    # The smallest positive number only guards 0 / 0: a zero gradient then moves nothing.
+    tiny = torch.finfo(x.dtype).tiny
+    direction = gradient / _norms(gradient).clamp(min=tiny)
+    delta = x_adv + step_size * direction - x
+    delta = delta * (eps / _norms(delta).clamp(min=tiny)).clamp(max=1.0)
+    # x lies in [0, 1], so clamping moves towards x and stays in the ball.
+    return (x + delta).clamp(0.0, 1.0)
+
+
+def _norms(batch: Tensor) -> Tensor:
+    """Euclidean norm per example, shape (B, 1, ...) for broadcasting."""
+    norms: Tensor = torch.linalg.vector_norm(batch, dim=tuple(range(1, batch.dim())), keepdim=True)
+    return norms
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A PGD attack with its budget.
+
+    Attributes:
+        norm: norm of the ball.
+        eps: budget, at least 0.
+        steps: number of steps.
+        step_ratio: length of a step as a share of ``eps``.
+    """
+
+    norm: Norm
+    eps: float
+    steps: int = 10
+    step_ratio: float = 0.25
+
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+        """Adversarial examples of all of ``x`` (N, ...) against ``model``, in bounded memory."""
+        parts = [
+            pgd(
+                model,
+                part,
+                labels,
+                norm=self.norm,
+                eps=self.eps,
+                step_size=self.eps * self.step_ratio,
+                steps=self.steps,
+            )
+            for part, labels in zip(torch.split(x, ATTACK_BATCH), torch.split(y, ATTACK_BATCH), strict=True)
+        ]
+        return torch.cat(parts) if parts else x.clone()
+
+
+@dataclass(frozen=True)
+class SuccessCount:
+    """How often an attack fooled the model.
+
+    Attributes:
+        fooled: correctly classified samples whose adversarial example is classified wrongly.
+        correct: correctly classified samples.
+    """
+
+    fooled: int
+    correct: int
+
+    def __add__(self, other: SuccessCount) -> SuccessCount:
+        return SuccessCount(self.fooled + other.fooled, self.correct + other.correct)
+
+    @property
+    def rate(self) -> float:
+        """Share of attacks that succeed; 0 where the model classifies nothing correctly."""
+        return self.fooled / self.correct if self.correct else 0.0
+
+
+def count_successes(model: Classifier, x: Tensor, y: Tensor, attack: Attack) -> SuccessCount:
+    """Attack the correctly classified samples of ``x`` (N, ...) with labels ``y`` (N,) and count."""
+    with frozen(model), torch.no_grad():
+        correct = _predict(model, x) == y
+        x, y = x[correct], y[correct]
+    x_adv = attack(model, x, y)
+    with frozen(model), torch.no_grad():
+        fooled = _predict(model, x_adv) != y
+    return SuccessCount(int(fooled.sum()), len(y))
+
+
+def _predict(model: Classifier, x: Tensor) -> Tensor:
+    predictions = [model(part).argmax(dim=1) for part in torch.split(x, ATTACK_BATCH)]
+    return torch.cat(predictions) if predictions else torch.zeros(0, dtype=torch.int64, device=x.device)
+
+
+@dataclass(frozen=True)
+class BudgetSearch:
+    """Outcome of the budget rule.
+
+    Attributes:
+        eps: the chosen budget.
+        trail: every budget that was tried with its success rate, in order.
+        in_range: whether the chosen budget's success rate lies in the wanted range.
+    """
+
+    eps: float
+    trail: tuple[tuple[float, float], ...]
+    in_range: bool
+
+
+def find_budget(
+    success_rate: Callable[[float], float], *, start: float, shrink: float, low: float, high: float
+) -> BudgetSearch:
+    """Shrink the budget until the attack succeeds on 30 % to 50 % of the samples (appendix C.2).
+
+    The rule only shrinks: a success rate below ``low`` at the start keeps the start. Where one step jumps
+    over the whole range, the first budget below it is taken. ``in_range`` tells both cases.
+
+    Args:
+        success_rate: success rate in [0, 1] of the attack with a given budget.
+        start: first budget; the paper starts at 0.031.
+        shrink: factor between budgets, in (0, 1).
+        low: smallest wanted success rate.
+        high: largest wanted success rate.
+
+    Returns:
+        The budget and how it was found.
+    """
+    eps, trail = start, []
+    while True:
+        rate = success_rate(eps)
+        trail.append((eps, rate))
+        if rate <= high:
+            return BudgetSearch(eps, tuple(trail), low <= rate)
+        eps *= shrink

@@ -1,0 +1,60 @@
+"""Accuracy, loss and disparity of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedml_spurious.learning.modes import Classifier, frozen
+
+EVALUATION_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts of one model on one set of samples; rates are derived, so that sets can be pooled.
+
+    Attributes:
+        count: number of samples.
+        correct: correctly classified samples.
+        loss_sum: sum of the samples' cross-entropies, in nats.
+    """
+
+    count: int
+    correct: int
+    loss_sum: float
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        return Evaluation(
+            self.count + other.count, self.correct + other.correct, self.loss_sum + other.loss_sum
+        )
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of correct samples in [0, 1]; None where there are no samples."""
+        return self.correct / self.count if self.count else None
+
+    @property
+    def loss(self) -> float | None:
+        """Mean cross-entropy in nats; None where there are no samples."""
+        return self.loss_sum / self.count if self.count else None
+
+
+EMPTY = Evaluation(0, 0, 0.0)
+
+
+def evaluate(model: Classifier, x: Tensor, y: Tensor) -> Evaluation:
+    """Classify ``x`` (N, ...) with labels ``y`` (N,) in eval mode; the model is left as it was."""
+    total = EMPTY
+    with frozen(model), torch.no_grad():
+        for images, labels in zip(
+            torch.split(x, EVALUATION_BATCH), torch.split(y, EVALUATION_BATCH), strict=True
+        ):
+            logits = model(images)
+            correct = int((logits.argmax(dim=1) == labels).sum())
+            loss_sum = float(F.cross_entropy(logits, labels, reduction="sum"))
+            total += Evaluation(len(labels), correct, loss_sum)
+    return total

@@ -1,0 +1,112 @@
+"""The networks of the paper (Table 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.imports import import_object
+from fedml_spurious.common.seeds import Purpose, integer_seed
+
+IMAGE_SIZES = {"cnn_28x28": 28, "cnn_64x64": 64}
+_CHANNELS = {"cnn_28x28": (64, 128), "cnn_64x64": (64, 64)}
+
+
+class SpuriousCNN(nn.Module):
+    """Two strided convolutions and two fully connected layers (Table 6).
+
+    Conv 4x4 stride 2, BatchNorm, LeakyReLU(0.2), twice; a fully connected layer with ReLU; the logits.
+    Table 6 prints neither the padding nor the slope; padding 1 and slope 0.2 are our reading. It prints 10
+    outputs for both networks; here it is the number of classes.
+
+    Args:
+        channels: output channels of the two convolutions.
+        image_size: height and width of the input in pixels, divisible by 4.
+        fc_width: width of the hidden fully connected layer; the paper has 4096.
+        num_classes: number of logits.
+    """
+
+    def __init__(self, channels: tuple[int, int], image_size: int, fc_width: int, num_classes: int) -> None:
+        super().__init__()
+        first, second = channels
+        self.features = nn.Sequential(
+            nn.Conv2d(3, first, kernel_size=4, stride=2, padding=1),
+            nn.BatchNorm2d(first),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(first, second, kernel_size=4, stride=2, padding=1),
+            nn.BatchNorm2d(second),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(second * (image_size // 4) ** 2, fc_width),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(fc_width, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of images (B, 3, H, W) with values in [0, 1]."""
+        logits: torch.Tensor = self.classifier(self.features(x))
+        return logits
+
+
+def build_model(
+    name: str, *, num_classes: int, image_shape: tuple[int, int, int], fc_width: int, seed: int
+) -> nn.Module:
+    """Build a network with seeded initial weights.
+
+    Args:
+        name: ``cnn_28x28``, ``cnn_64x64``, or ``module:factory``, a callable of your own that takes
+            ``num_classes``, ``image_shape`` and ``fc_width`` by keyword and returns a module.
+        num_classes: number of logits, at least 2.
+        image_shape: height, width and channels of the images.
+        fc_width: width of the hidden fully connected layer.
+        seed: the federated seed; the global generators of torch are left as they were.
+
+    Returns:
+        The module, on the CPU, in training mode.
+
+    Raises:
+        InputError: the name is unknown or the network does not fit the images.
+    """
+    factory = _factory(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(integer_seed(seed, Purpose.MODEL_INIT))
+        model = factory(num_classes=num_classes, image_shape=image_shape, fc_width=fc_width)
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model_args.model: {name} returned {type(model).__name__}, expected a torch.nn.Module"
+        )
+    return model
+
+
+def _factory(name: str) -> Callable[..., nn.Module]:
+    if name in IMAGE_SIZES:
+        return lambda **options: _paper_network(name, **options)
+    if ":" not in name:
+        raise InputError(
+            f"model_args.model: unknown network {name!r}; expected one of {', '.join(IMAGE_SIZES)} "
+            "or module:factory of your own"
+        )
+    found = import_object(name, where="model_args.model")
+    if not callable(found):
+        raise InputError(
+            f"model_args.model: {name} is a {type(found).__name__}, expected a callable that returns a module"
+        )
+    return found
+
+
+def _paper_network(
+    name: str, *, num_classes: int, image_shape: tuple[int, int, int], fc_width: int
+) -> SpuriousCNN:
+    size = IMAGE_SIZES[name]
+    if image_shape != (size, size, 3):
+        height, width, channels = image_shape
+        fitting = [other for other, pixels in IMAGE_SIZES.items() if image_shape == (pixels, pixels, 3)]
+        advice = f"use model: {fitting[0]}" if fitting else "use a network of your own (module:factory)"
+        raise InputError(
+            f"model_args.model: {name} takes {size}x{size} images with 3 channels, the data set has "
+            f"{height}x{width} with {channels}; {advice}"
+        )
+    return SpuriousCNN(_CHANNELS[name], size, fc_width, num_classes)

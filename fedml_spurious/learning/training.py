@@ -1,0 +1,127 @@
+"""The local training loop, which FedAvg and every personalization method share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+IndexArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """How a client trains (appendix C.2).
+
+    Attributes:
+        epochs: passes over the client's sequence of samples, at least 1.
+        batch_size: samples per batch, at least 1.
+        learning_rate: of Adam, which is fresh in every call.
+        weight_decay: of Adam; 0 in the paper.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+
+
+def minibatches(sequence: IndexArray, batch_size: int) -> list[IndexArray]:
+    """Cut a sequence of sample rows into batches.
+
+    The last, smaller batch is kept. A last batch of one sample is joined to its neighbour, because
+    BatchNorm cannot normalise over a single value.
+
+    Args:
+        sequence: sample rows in training order, shape (N,); rows may repeat.
+        batch_size: rows per batch, at least 1.
+
+    Returns:
+        Batches that concatenate to ``sequence``.
+    """
+    starts = list(range(0, len(sequence), batch_size))
+    if len(starts) > 1 and batch_size > 1 and len(sequence) - starts[-1] == 1:
+        starts.pop()
+    return [sequence[start:end] for start, end in zip(starts, [*starts[1:], len(sequence)], strict=True)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands after a batch.
+
+    Attributes:
+        epoch: epochs begun so far, from 1.
+        batch: batches done so far over all epochs, from 1.
+        epoch_ends: whether this batch is the last of its epoch.
+        loss: value of the objective on this batch before the update.
+    """
+
+    epoch: int
+    batch: int
+    epoch_ends: bool
+    loss: Tensor
+
+
+def train_locally(
+    model: nn.Module,
+    settings: LocalTraining,
+    *,
+    sequence: Callable[[int], IndexArray],
+    loss: Callable[[nn.Module, Tensor], Tensor],
+    noise: Callable[[int], int],
+    device: torch.device,
+) -> Iterator[Step]:
+    """Train ``model`` in place with a fresh Adam and yield after every batch.
+
+    The caller may evaluate the model between batches: it is set to training mode before each one. Torch's
+    global generators are as they were at every yield.
+
+    Args:
+        model: on ``device``.
+        settings: epochs, batch size and optimiser.
+        sequence: sample rows, shape (N,), in the order in which epoch ``e`` (from 0) visits them.
+        loss: objective of a batch, given the model and the batch's rows as an index tensor (B,).
+        noise: seed of what the network itself draws (dropout) in a batch, given the number of batches done.
+        device: where the index tensors go.
+
+    Yields:
+        A step per batch.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    done = 0
+    for epoch in range(settings.epochs):
+        batches = minibatches(sequence(epoch), settings.batch_size)
+        for number, rows in enumerate(batches, start=1):
+            model.train()
+            optimizer.zero_grad(set_to_none=True)
+            with _seeded(noise(done), device):
+                value = loss(model, torch.from_numpy(rows).to(device))
+            value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+            optimizer.step()
+            done += 1
+            yield Step(epoch + 1, done, number == len(batches), value.detach())
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators, from which alone layers can draw, and restore them afterwards."""
+    # Directly, because torch.manual_seed costs as much as training on a small batch.
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

@@ -1,0 +1,217 @@
+"""Rows per client, and the table that is derived from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.storage import read_csv, write_csv
+from fedml_spurious.results.averages import Spread, client_mean, disparity, spread, weighted_mean
+from fedml_spurious.results.method_names import HEADLINE
+from fedml_spurious.results.significance import Difference, Disparities, compare
+
+
+@dataclass(frozen=True)
+class ClientResult:
+    """One row of ``results.csv``: one method, pair of seeds and client. None: does not apply.
+
+    Attributes:
+        dataset: name of the data set.
+        method: name of the method; ``global`` is the global model as it is.
+        fl_seed: seed of the federated step.
+        p_seed: seed of the personalization step.
+        client: id of the client.
+        n_train: training samples.
+        n_val: validation samples.
+        n_test: samples of the biased test set.
+        n_test_bc: samples of the bias-conflicting test set.
+        acc_b: accuracy on the biased test set, in [0, 1].
+        acc_bc: accuracy on the bias-conflicting test set.
+        disparity: ``acc_b - acc_bc``.
+        loss_b: mean cross-entropy on the biased test set, in nats.
+        loss_bc: mean cross-entropy on the bias-conflicting test set.
+        acc_adv: accuracy on adversarial examples of the biased test set, made from the global model.
+        loss_adv: mean cross-entropy on the same.
+        val_acc: accuracy on the validation split.
+        selected_epoch: epoch whose model was selected, from 1.
+        eps: budget of the attack.
+        lam_adv: coefficient of the adversarial term.
+        lam_l2: coefficient of the L2 term.
+        seconds: time of the personalization, measurement excluded.
+    """
+
+    dataset: str
+    method: str
+    fl_seed: int
+    p_seed: int | None
+    client: str
+    n_train: int
+    n_val: int
+    n_test: int
+    n_test_bc: int
+    acc_b: float | None
+    acc_bc: float | None
+    disparity: float | None
+    loss_b: float | None
+    loss_bc: float | None
+    acc_adv: float | None
+    loss_adv: float | None
+    val_acc: float | None
+    selected_epoch: int | None
+    eps: float | None
+    lam_adv: float | None
+    lam_l2: float | None
+    seconds: float | None
+
+
+COLUMNS = tuple(field.name for field in fields(ClientResult))
+_TEXT = ("dataset", "method", "client")
+_SHARES = ("acc_b", "acc_bc", "acc_adv", "val_acc")
+_INTEGERS = ("fl_seed", "p_seed", "n_train", "n_val", "n_test", "n_test_bc", "selected_epoch")
+
+
+def write_results(path: Path, results: Iterable[ClientResult]) -> None:
+    """Write rows in the contract's columns, atomically; floats keep every digit."""
+    write_csv(path, COLUMNS, [vars(result) for result in results])
+
+
+def read_results(path: Path) -> list[ClientResult]:
+    """Read what :func:`write_results` wrote.
+
+    Raises:
+        InputError: the file is absent or is no such table.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected the results of a finished run")
+    rows = read_csv(path)
+    try:
+        return [ClientResult(**{name: _parse(name, row[name]) for name in COLUMNS}) for row in rows]
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: broken table ({error}); expected the columns {','.join(COLUMNS)}"
+        ) from None
+
+
+def _parse(name: str, cell: str) -> Any:
+    if name in _TEXT:
+        return cell
+    if not cell:
+        return None
+    if name in _INTEGERS:
+        return int(cell)
+    value = float(cell)
+    if name in _SHARES and not 0 <= value <= 1:
+        raise ValueError(f"{name} is {cell}, not from 0 to 1")
+    return math.nan if math.isnan(value) else value  # one object, so that a row is equal to its copy
+
+
+Average = Literal["mean", "weighted"]
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """A row of the table. Every value is averaged over clients first and over seeds then.
+
+    Attributes:
+        method: name of the method.
+        clients: number of clients to which the method applies; the averages are over them.
+        conflicting_clients: those of them with bias-conflicting samples, over whom Acc_BC and disparity are.
+        all_clients: number of clients of the run.
+        mean: client means (each client counts the same) of acc_b, acc_bc, disparity, abs_disparity, acc_adv.
+        weighted: the same weighted by the clients' numbers of test samples.
+        against_ours: client mean of the disparity minus that of ``ours``, with its confidence interval; None
+            for ``ours`` itself, and where one of the two has no disparity.
+    """
+
+    method: str
+    clients: int
+    conflicting_clients: int
+    all_clients: int
+    mean: Mapping[str, Spread | None]
+    weighted: Mapping[str, Spread | None]
+    against_ours: Difference | None = None
+
+
+QUANTITIES = {
+    "acc_b": "Acc_B",
+    "acc_bc": "Acc_BC",
+    "disparity": "Disparity",
+    "abs_disparity": "|Disparity|",
+    "acc_adv": "Acc_Adv",
+}
+
+
+def summarize(results: Sequence[ClientResult]) -> list[MethodSummary]:
+    """Average rows per method, in the order in which methods appear.
+
+    ``disparity`` is the difference of the averaged accuracies, both over the clients that have both.
+    ``abs_disparity`` is its absolute value for every pair of seeds before the average over seeds, so that
+    signs of different runs do not cancel.
+    """
+    methods: dict[str, list[ClientResult]] = {}
+    for result in results:
+        methods.setdefault(result.method, []).append(result)
+    headline = _disparities(methods.get(HEADLINE, []))
+    return [
+        MethodSummary(
+            method,
+            len({row.client for row in rows if row.acc_b is not None}),
+            len({row.client for row in rows if row.disparity is not None}),
+            len({row.client for row in rows}),
+            average(rows, "mean"),
+            average(rows, "weighted"),
+            None if method == HEADLINE else compare(_disparities(rows), headline),
+        )
+        for method, rows in methods.items()
+    ]
+
+
+def _disparities(rows: Sequence[ClientResult]) -> Disparities:
+    found: dict[tuple[int, int | None], dict[str, float]] = {}
+    for row in rows:
+        if row.disparity is not None:
+            found.setdefault((row.fl_seed, row.p_seed), {})[row.client] = row.disparity
+    return found
+
+
+def _client_mean(rows: Sequence[ClientResult], name: str) -> float | None:
+    return client_mean([getattr(row, name) for row in rows])
+
+
+def _weighted(rows: Sequence[ClientResult], name: str) -> float | None:
+    weight = "n_test_bc" if name == "acc_bc" else "n_test"
+    return weighted_mean([getattr(row, name) for row in rows], [getattr(row, weight) for row in rows])
+
+
+_POOLS: Mapping[Average, Callable[[Sequence[ClientResult], str], float | None]] = {
+    "mean": _client_mean,
+    "weighted": _weighted,
+}
+
+
+def average(rows: Sequence[ClientResult], how: Average) -> dict[str, Spread | None]:
+    """Average the rows of one method over clients first and over pairs of seeds then.
+
+    Args:
+        rows: of one method.
+        how: ``mean``: every client counts the same; ``weighted``: as many times as it has test samples.
+
+    Returns:
+        By quantity; None where no row has a value.
+    """
+    pool = _POOLS[how]
+    runs: dict[tuple[int, int | None], list[ClientResult]] = {}
+    for row in rows:
+        runs.setdefault((row.fl_seed, row.p_seed), []).append(row)
+    pooled = []
+    for run in runs.values():
+        # A client without a bias-conflicting sample says something of Acc_B, and nothing of the disparity.
+        both = [row for row in run if row.disparity is not None]
+        gap = disparity(pool(both, "acc_b"), pool(both, "acc_bc"))
+        values = {name: pool(run, name) for name in ("acc_b", "acc_bc", "acc_adv")}
+        pooled.append(values | {"disparity": gap, "abs_disparity": None if gap is None else abs(gap)})
+    return {name: spread([values[name] for values in pooled]) for name in QUANTITIES}

@@ -1,0 +1,127 @@
+"""How sure a difference of two methods' disparities is: a bootstrap paired over clients and seeds.
+
+Percentile intervals of few units are too narrow. In simulations with 3 x 3 seeds the 95 % interval covered
+the truth in about 94 % of the cases where most of the variation was among 50 clients, in about 91 % where
+clients and seeds had equal shares, and in about 75 % where it was among 3 federated seeds or 3 clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedml_spurious.common.seeds import Purpose, generator
+
+FloatArray = NDArray[np.float64]
+IndexArray = NDArray[np.int64]
+Disparities = Mapping[tuple[int, int | None], Mapping[str, float]]
+"""Disparity of a method by (fl_seed, p_seed) and client; p_seed None: the same for every p_seed."""
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+FEW_CLIENTS = 10
+"""Below this many clients a table says that its intervals are too narrow."""
+FEW_FL_SEEDS = 5
+"""The same of federated seeds."""
+_SEED = 0
+_FL_SEEDS, _P_SEEDS, _CLIENTS = range(3)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Disparity of one method minus that of another, averaged over clients and pairs of seeds.
+
+    Attributes:
+        mean: the difference; positive: the first method is the more biased.
+        low: lower end of the 95 % percentile interval; None where there is one pair and one client.
+        high: upper end.
+        clients: clients that were compared: those with bias-conflicting samples.
+        pairs: pairs of seeds that both methods have.
+        fl_seeds: different federated seeds among them.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    clients: int
+    pairs: int
+    fl_seeds: int
+
+
+def compare(method: Disparities, reference: Disparities) -> Difference | None:
+    """Compare two methods on the clients and pairs of seeds that both have.
+
+    Args:
+        method: disparities of a method.
+        reference: disparities of the method that it is compared with.
+
+    Returns:
+        ``method`` minus ``reference``; None where they have no client or no pair in common.
+    """
+    pairs = [(method.get(pair, method.get((pair[0], None))), pair) for pair in sorted(reference, key=_order)]
+    common = [(found, reference[pair], pair[0]) for found, pair in pairs if found is not None]
+    if not common:
+        return None
+    clients = sorted(set.intersection(*(found.keys() & other.keys() for found, other, _ in common)))
+    if not clients:
+        return None
+    table = np.array([[found[client] - other[client] for client in clients] for found, other, _ in common])
+    fl_seeds = np.array([fl_seed for *_, fl_seed in common])
+    low = high = None
+    if table.size > 1:
+        means = resampled_means(table, fl_seeds)
+        tail = (1 - LEVEL) / 2
+        low, high = (float(bound) for bound in np.quantile(means, [tail, 1 - tail]))
+    different = len(np.unique(fl_seeds))
+    return Difference(float(table.mean()), low, high, len(clients), len(common), different)
+
+
+def _order(pair: tuple[int, int | None]) -> tuple[int, int]:
+    return pair[0], -1 if pair[1] is None else pair[1]
+
+
+def resampled_means(table: FloatArray, fl_seeds: IndexArray, resamples: int = RESAMPLES) -> FloatArray:
+    """Means of a table whose clients and seeds are drawn again, with replacement.
+
+    Clients cross seeds: a drawn client counts with all its pairs. Seeds are drawn in two steps, since the
+    draws of the personalization step differ between global models: federated seeds first, then, for every
+    federated seed that was drawn, as many of its personalization seeds as it has.
+
+    Args:
+        table: a value per pair of seeds and client, shape (P, C).
+        fl_seeds: federated seed of every pair, shape (P,).
+        resamples: how often everything is drawn, R.
+
+    Returns:
+        Means, shape (R,). The same shape of experiment gets the same draws, whichever methods it compares.
+    """
+    weights = _pair_counts(tuple(fl_seeds.tolist()), resamples)  # (R, P)
+    clients = _uniform_counts(table.shape[1], resamples)  # (R, C)
+    totals = ((clients @ table.T) * weights).sum(axis=1)
+    means: FloatArray = totals / (weights.sum(axis=1) * table.shape[1])
+    return means
+
+
+# All methods of a table share the draws, which take longer than what is done with them.
+@lru_cache(maxsize=2)
+def _uniform_counts(size: int, resamples: int) -> FloatArray:
+    """How often each of ``size`` clients is drawn in ``size`` draws, shape (R, size)."""
+    rng = generator(_SEED, Purpose.BOOTSTRAP, _CLIENTS)
+    return rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _pair_counts(fl_seeds: tuple[int, ...], resamples: int) -> FloatArray:
+    """How often each pair of seeds is drawn, shape (R, P)."""
+    different, place, sizes = np.unique(fl_seeds, return_inverse=True, return_counts=True)
+    share = np.full(len(different), 1 / len(different))
+    drawn = generator(_SEED, Purpose.BOOTSTRAP, _FL_SEEDS).multinomial(len(different), share, size=resamples)
+    rng = generator(_SEED, Purpose.BOOTSTRAP, _P_SEEDS)
+    counts = np.empty((resamples, len(fl_seeds)))
+    for column, size in enumerate(sizes):
+        counts[:, place == column] = rng.multinomial(drawn[:, column] * size, np.full(size, 1 / size))
+    return counts

@@ -1,0 +1,64 @@
+"""The command ``fedml-spurious table``: finished runs as one table, or why their coefficients were chosen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import click
+from rich.console import Console
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.results.decisions import explain
+from fedml_spurious.results.finished_runs import FinishedRun, join_runs, load_run
+from fedml_spurious.results.joined_table import make_tables, to_csv, to_document
+from fedml_spurious.results.rows import Average
+from fedml_spurious.results.text_tables import Document, Grid, print_document, to_latex, to_markdown
+
+_PIPE_WIDTH = 110  # in a file or a pipe no terminal sets the width, and wrapped cells are hard to read
+
+
+def show_runs(folders: Sequence[str], *, form: str, average: str, why: bool) -> None:
+    """Write the joined table, or the reasons of tuning, to standard output.
+
+    Args:
+        folders: folders of finished runs.
+        form: ``terminal``, ``csv``, ``markdown`` or ``latex``.
+        average: ``mean`` or ``weighted``.
+        why: show why each coefficient was chosen instead of the table.
+
+    Raises:
+        InputError: a folder is no finished run, or runs do not belong together; nothing was written.
+    """
+    # The same folder named twice is one run.
+    paths = {Path(folder).resolve(): Path(folder) for folder in folders}
+    runs = [load_run(path) for path in paths.values()]
+    if why:
+        _show(_reasons(runs), form)
+        return
+    tables = make_tables(join_runs(runs), cast(Average, average))
+    if form == "csv":
+        click.echo(to_csv(tables), nl=False)
+    else:
+        _show(to_document(tables), form)
+
+
+def _reasons(runs: Sequence[FinishedRun]) -> Document:
+    grids: list[Grid | str] = []
+    for run in runs:
+        tables = [table for decision in run.decisions.values() for table in explain(decision)]
+        grids += [f"{run.path}: {'' if tables else 'no coefficient was tuned; '}{run.dataset}", *tables]
+    return grids
+
+
+def _show(document: Document, form: str) -> None:
+    if form == "markdown":
+        click.echo(to_markdown(document), nl=False)
+    elif form == "latex":
+        click.echo(to_latex(document), nl=False)
+    elif form == "terminal":
+        print_document(Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH), document)
+    else:
+        raise InputError("--why: has no CSV form; give --format terminal, markdown or latex")

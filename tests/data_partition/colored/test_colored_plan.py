@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_partition.colored.options import ColoredOptions
+from data_partition.colored.plan import ClientPlan, plan_clients
+from fedml_spurious.common.errors import InputError
+
+BIASED = ("train", "val", "test")
+
+
+@st.composite
+def federations(draw: st.DrawFn) -> tuple[np.ndarray, int, ColoredOptions]:
+    """Labels, number of classes, and options that these labels can fulfil."""
+    num_classes = draw(st.integers(2, 6))
+    clients = draw(st.integers(1, 6))
+    sizes = draw(st.lists(st.integers(clients, 40), min_size=num_classes, max_size=num_classes))
+    labels = np.random.default_rng(draw(st.integers(0, 99))).permutation(np.repeat(range(num_classes), sizes))
+    options = ColoredOptions(
+        seed=draw(st.integers(0, 99)),
+        clients=clients,
+        classes_per_client=draw(st.integers(2, num_classes)),
+        ratios=draw(st.sampled_from([(72, 8, 20), (1, 1, 1), (1, 0, 1), (1, 0, 0)])),
+        bias_conflicting_fraction=draw(st.sampled_from([0.0, 0.02, 0.1, 0.5, 1.0])),
+        map_divergence=draw(st.sampled_from([0.0, 0.4, 1.0])),
+        label_noise=draw(st.sampled_from([0.0, 0.25, 1.0])),
+    )
+    return labels, num_classes, options
+
+
+def rows_of(plan: ClientPlan) -> list[int]:
+    return [row for split in BIASED for row in plan.splits[split].rows.tolist()]
+
+
+@settings(max_examples=60)
+@given(federations())
+def test_no_sample_is_in_two_clients_or_two_splits(federation: tuple) -> None:
+    labels, num_classes, options = federation
+    plans = plan_clients(labels, num_classes, options)
+    used = [row for plan in plans for row in rows_of(plan)]
+    assert len(plans) == options.clients
+    assert len(set(used)) == len(used)
+    held = {y for plan in plans for y in plan.classes}
+    assert set(used) == set(np.flatnonzero(np.isin(labels, list(held))).tolist())
+
+
+@settings(max_examples=60)
+@given(federations())
+def test_the_bias_conflicting_test_set_shows_the_same_samples_in_the_colour_of_another_class(
+    federation: tuple,
+) -> None:
+    for plan in plan_clients(*federation):
+        test, conflicting = plan.splits["test"], plan.splits["test_bc"]
+        assert np.array_equal(test.rows, conflicting.rows)
+        assert np.array_equal(test.label, conflicting.label)
+        for y, color in zip(conflicting.label.tolist(), conflicting.spurious.tolist(), strict=True):
+            assert color != plan.color_map[y]
+            assert color in plan.color_map.values()
+        assert sorted(plan.conflict_map.values()) == sorted(plan.color_map.values())
+        assert len(set(plan.color_map.values())) == len(plan.classes) == len(plan.color_map)
+
+
+@settings(max_examples=60)
+@given(federations())
+def test_conflicting_and_mislabelled_training_samples_are_exact_counts_per_class(federation: tuple) -> None:
+    """Half up by hand: floor(n * share + 1/2); the test splits are clean."""
+    labels, num_classes, options = federation
+    for plan in plan_clients(labels, num_classes, options):
+        for split in ("train", "val"):
+            part = plan.splits[split]
+            wrong = Counter(labels[part.rows][labels[part.rows] != part.label].tolist())
+            for y, total in Counter(labels[part.rows].tolist()).items():
+                assert wrong[y] == int(total * Fraction(str(options.label_noise)) + Fraction(1, 2))
+            expected = np.array([plan.color_map[y] for y in part.label.tolist()])
+            conflicting = Counter(part.label[part.spurious != expected].tolist())
+            for y, total in Counter(part.label.tolist()).items():
+                share = Fraction(str(options.bias_conflicting_fraction))
+                assert conflicting[y] == int(total * share + Fraction(1, 2))
+        test = plan.splits["test"]
+        assert np.array_equal(test.label, labels[test.rows])
+        assert test.spurious.tolist() == [plan.color_map[y] for y in test.label.tolist()]
+
+
+@settings(max_examples=30)
+@given(federations())
+def test_classes_and_their_samples_are_spread_evenly(federation: tuple) -> None:
+    labels, num_classes, options = federation
+    plans = plan_clients(labels, num_classes, options)
+    holders = Counter(y for plan in plans for y in plan.classes)
+    counts = [holders[y] for y in range(num_classes)]
+    assert max(counts) - min(counts) <= 1
+    for y in range(num_classes):
+        sizes = [int((labels[rows_of(plan)] == y).sum()) for plan in plans if y in plan.classes]
+        assert not sizes or max(sizes) - min(sizes) <= 1
+
+
+@settings(max_examples=20)
+@given(federations())
+def test_the_seed_decides_everything(federation: tuple) -> None:
+    labels, num_classes, options = federation
+    first, second = (plan_clients(labels, num_classes, options) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert one.color_map == other.color_map
+        assert all(np.array_equal(one.splits[s].rows, other.splits[s].rows) for s in BIASED)
+        assert all(np.array_equal(one.splits[s].spurious, other.splits[s].spurious) for s in BIASED)
+
+
+def test_another_seed_gives_other_clients() -> None:
+    labels = np.repeat(np.arange(10), 30)
+    options = ColoredOptions(clients=6)
+    one = plan_clients(labels, 10, options)
+    other = plan_clients(labels, 10, options.model_copy(update={"seed": 1}))
+    assert [plan.classes for plan in one] != [plan.classes for plan in other]
+    assert [plan.color_map for plan in one] != [plan.color_map for plan in other]
+
+
+def test_colours_do_not_change_who_holds_which_sample() -> None:
+    """Addressed draws: a knob of the colours leaves the splits alone, so that runs can be compared."""
+    labels = np.repeat(np.arange(10), 30)
+    plain = plan_clients(labels, 10, ColoredOptions(clients=6))
+    for change in ({"bias_conflicting_fraction": 0.5}, {"map_divergence": 0.0}, {"label_noise": 0.5}):
+        changed = plan_clients(labels, 10, ColoredOptions(clients=6, **change))
+        for one, other in zip(plain, changed, strict=True):
+            assert all(np.array_equal(one.splits[s].rows, other.splits[s].rows) for s in BIASED)
+
+
+def test_one_map_for_all_clients_is_the_centralized_setting() -> None:
+    labels = np.repeat(np.arange(10), 30)
+    plans = plan_clients(labels, 10, ColoredOptions(clients=8, map_divergence=0.0))
+    shared: dict[int, int] = {}
+    for plan in plans:
+        for y, color in plan.color_map.items():
+            assert shared.setdefault(y, color) == color
+    assert len(set(shared.values())) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"map_divergence": 0.5, "colors": 9}, "colour map for all 10 classes, and there are 9 colours"),
+        ({"clients": 400}, "200 clients share a class of 30 samples"),
+        ({"limit": 301}, "301 samples asked for, the data set has 300"),
+        ({"classes_per_client": 11, "colors": 11}, "11 asked for, the data set has 10 classes"),
+    ],
+)
+def test_more_than_the_data_give_is_refused(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan_clients(np.repeat(np.arange(10), 30), 10, ColoredOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes_per_client": 1}, "at least 2 are needed"),
+        ({"colors": 4}, "colors: 4, too few for 5 classes per client"),
+        ({"palette": ["red", "gren"]}, "no colour 'gren'; did you mean green"),
+        ({"palette": ["red", "red"]}, "named twice"),
+        ({"palette": ["red", "blue"], "colors": 3, "classes_per_client": 2}, "palette names 2"),
+        ({"ratios": (0, 8, 20)}, "some training"),
+        ({"ratios": (72, -8, 20)}, "none below 0"),
+        ({"ratios": "72:8"}, "Field required"),
+        ({"ratios": "a:b:c"}, "three whole numbers such as 72:8:20"),
+        ({"bias_conflicting_fraction": 1.01}, "less than or equal to 1"),
+        ({"map_divergence": float("nan")}, "finite"),
+        ({"label_noise": "0.1"}, "valid number"),
+        ({"clients": 0}, "greater than or equal to 1"),
+        ({"classes": 5}, "Extra inputs"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ColoredOptions(**options)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_partition.colored.coloring import (
+    PALETTE,
+    draw_client_map,
+    draw_derangement,
+    draw_shared_map,
+    rgb_of,
+    tint,
+)
+
+
+def test_the_first_ten_colours_are_far_apart_and_all_reach_full_brightness() -> None:
+    """127 of 255 is half the range; the mask of an object is its brightest channel."""
+    colors = rgb_of(list(PALETTE)).astype(int)
+    assert len(colors) == 20
+    assert (colors.max(axis=1) == 255).all()
+    apart = [np.linalg.norm(a - b) for a, b in itertools.combinations(colors[:10], 2)]
+    assert min(apart) >= 127
+    assert len({tuple(color) for color in colors.tolist()}) == 20
+
+
+@given(grey=st.integers(0, 255), name=st.sampled_from(list(PALETTE)))
+def test_tint_multiplies_grey_with_the_colour(grey: int, name: str) -> None:
+    """Expected value from floating-point arithmetic; no product over 255 has a fraction of one half."""
+    image = np.full((1, 2, 3), grey, dtype=np.uint8)
+    tinted = tint(image, rgb_of([name]))
+    assert tinted.shape == (1, 2, 3, 3)
+    assert tinted.dtype == np.uint8
+    expected = [round(grey * channel / 255) for channel in PALETTE[name]]
+    assert (tinted == expected).all()
+    assert (tinted.max(axis=3) == grey).all()
+
+
+@given(size=st.integers(2, 12), seed=st.integers(0, 999))
+def test_a_derangement_moves_everything(size: int, seed: int) -> None:
+    order = draw_derangement(size, np.random.default_rng(seed))
+    assert sorted(order.tolist()) == list(range(size))
+    assert all(order[i] != i for i in range(size))
+
+
+def test_all_derangements_are_equally_likely() -> None:
+    """Three elements have 2 derangements, four have 9 (the subfactorials)."""
+    rng = np.random.default_rng(0)
+    drawn = [tuple(draw_derangement(4, rng).tolist()) for _ in range(4500)]
+    counts = {order: drawn.count(order) for order in set(drawn)}
+    assert len(counts) == 9
+    assert min(counts.values()) > 400  # 500 expected, standard deviation 21
+    assert max(counts.values()) < 600
+
+
+@given(
+    num_classes=st.integers(2, 8),
+    spare=st.integers(0, 4),
+    divergence=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_a_client_map_is_injective_and_within_the_palette(
+    num_classes: int, spare: int, divergence: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    num_colors = num_classes + spare
+    shared = draw_shared_map(num_classes, num_colors, rng)
+    assert shared is not None
+    classes = np.sort(rng.permutation(num_classes)[: rng.integers(2, num_classes + 1)])
+    mapping = draw_client_map(classes, shared, num_colors=num_colors, divergence=divergence, rng=rng)
+    assert list(mapping) == classes.tolist()
+    assert len(set(mapping.values())) == len(classes)
+    assert set(mapping.values()) <= set(range(num_colors))
+
+
+@settings(max_examples=8)
+@given(
+    divergence=st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.75, 1.0]),
+    num_colors=st.sampled_from([5, 6, 10]),
+    seed=st.integers(0, 99),
+)
+def test_the_expected_divergence_equals_the_knob(divergence: float, num_colors: int, seed: int) -> None:
+    """1,000 maps of 5 classes: the mean share varies by at most 0.5 / sqrt(1000) = 0.016 around the knob."""
+    rng = np.random.default_rng(seed)
+    shared, classes = np.arange(5), np.arange(5)
+    shares = [
+        np.mean([color != shared[y] for y, color in mapping.items()])
+        for mapping in (
+            draw_client_map(classes, shared, num_colors=num_colors, divergence=divergence, rng=rng)
+            for _ in range(1000)
+        )
+    ]
+    assert np.mean(shares) == pytest.approx(divergence, abs=0.07)
+    if divergence in (0.0, 1.0):
+        assert set(shares) == {divergence}
+
+
+def test_fewer_colours_than_classes_leave_no_shared_map() -> None:
+    rng = np.random.default_rng(0)
+    assert draw_shared_map(20, 10, rng) is None
+    mapping = draw_client_map(np.array([3, 7]), None, num_colors=2, divergence=1.0, rng=rng)
+    assert sorted(mapping.values()) == [0, 1]

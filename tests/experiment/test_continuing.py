@@ -1,0 +1,196 @@
+"""What may change between a run and its continuation, what may not, and what becomes of what is there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner, Result
+from running import Finished, client_events, invoke, without_time
+
+from fedml_spurious.cli import main
+
+# Methods of a user: options in a section of their own, and options that are a list.
+OWN = """
+from pydantic import BaseModel, ConfigDict
+from fedml_spurious.personalization.base import MethodSettings, Personalizer
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    scale: float = 1.0
+
+class NestedOptions(MethodSettings):
+    inner: Inner = Inner()
+
+class Nested(Personalizer[NestedOptions]):
+    name = "nested"
+    settings_type = NestedOptions
+
+class ListedOptions(MethodSettings):
+    layers: list[int] = [1, 2]
+
+class Listed(Personalizer[ListedOptions]):
+    name = "listed"
+    settings_type = ListedOptions
+"""
+
+
+@pytest.fixture(scope="module")
+def base(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A finished run of one pair of seeds."""
+    config: dict[str, Any] = {
+        "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
+        "model_args": {"fc_width": 8},
+        "train_args": {
+            "client_num_per_round": 2, "comm_round": 2, "epochs": 1, "batch_size": 16, "learning_rate": 0.001,
+        },
+        "personalization_args": {"epochs": 1, "ours": {"lam_adv": 1.0, "lam_l2": 0.1}},
+        "attack_args": {"steps": 2},
+        "experiment_args": {"methods": ["global", "ft", "ours"]},
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("base") / "run"
+    return Finished(folder, config, invoke(config, folder))
+
+
+@pytest.fixture
+def again(base: Finished, tmp_path: Path) -> Callable[..., Result]:
+    """Continues a copy of the run with some sections changed."""
+    (tmp_path / "own.py").write_text(OWN)
+    shutil.copytree(base.folder, tmp_path / "run")
+
+    def resume(**sections: dict[str, Any]) -> Result:
+        config = base.config | {name: base.config.get(name, {}) | part for name, part in sections.items()}
+        return invoke(config, tmp_path / "run", "--resume")
+
+    return resume
+
+
+def test_options_that_do_not_name_a_folder_may_not_change(
+    again: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Results are kept by options that are one value; others would be taken for results of the new ones."""
+    methods = {"methods": ["global", "ft", "ours", "own:Nested", "own:Listed"]}
+    assert again(experiment_args=methods).exit_code == 0
+    before = len(client_events(tmp_path / "run"))
+    for changed, expected in (
+        ({"nested": {"inner": {"scale": 0.5}}}, "personalization_args.nested.inner.scale: was 1.0, is 0.5"),
+        ({"listed": {"layers": [1]}}, "personalization_args.listed.layers: was [1, 2], is [1]"),
+    ):
+        result = again(experiment_args=methods, personalization_args=changed)
+        assert result.exit_code == 2
+        assert expected in result.output
+    assert len(client_events(tmp_path / "run")) == before
+
+
+def test_results_of_other_options_are_gone_before_the_new_ones_are_there(
+    again: Callable[..., Result], base: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    stronger = {"ours": {"lam_adv": 10.0, "lam_l2": 0.1}}
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedml_spurious.experiment.run.personalize", interrupted)
+        assert again(personalization_args=stronger).exit_code == 130
+    assert not list(folder.glob("table.*"))
+    unfinished = CliRunner().invoke(main, ["table", str(folder)])
+    assert unfinished.exit_code == 2
+    assert "the run is unfinished, it has no results.csv" in unfinished.output
+    # The old rows are kept all the same, and are there again with the old options.
+    assert again().exit_code == 0
+    assert (folder / "results.csv").read_bytes() == (base.folder / "results.csv").read_bytes()
+
+
+def test_a_run_of_an_older_version_goes_on(again: Callable[..., Result], tmp_path: Path) -> None:
+    """Keys that it did not know yet have their defaults, or are refused like any other change."""
+    path = tmp_path / "run/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    for section, key in (("personalization_args", "batchnorm"), ("attack_args", "budget_samples")):
+        del config[section][key]
+    path.write_text(yaml.safe_dump(config))
+    changed = again(personalization_args={"batchnorm": "recalibrate"})
+    assert changed.exit_code == 2
+    assert "personalization_args.batchnorm: was 'absent', is 'recalibrate'" in changed.output
+    assert "budget_samples" not in changed.output
+    assert again().exit_code == 0
+
+
+def test_a_seed_that_was_named_by_default_may_not_vanish(again: Callable[..., Result]) -> None:
+    gone = again(experiment_args={"fl_seeds": [1]})
+    assert gone.exit_code == 2
+    assert "experiment_args.fl_seeds: [0] was there and is not any more" in gone.output
+    assert again(experiment_args={"fl_seeds": [0, 1]}).exit_code == 0
+
+
+def test_models_may_be_asked_for_later_and_are_of_the_options_that_hold(
+    again: Callable[..., Result], base: Finished, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    assert again(personalization_args={"save_models": True}).exit_code == 0
+    assert without_time(folder) == without_time(base.folder)
+    models = sorted(folder.glob("personal/ours/fl0_p0/models/*.pt"))
+    assert [path.stem for path in models] == ["0000", "0001", "0002", "0003"]
+    assert torch.load(models[0], weights_only=True).keys()
+    done = len(client_events(folder))
+    assert again(personalization_args={"save_models": True}).exit_code == 0
+    assert len(client_events(folder)) == done
+    # Models of other options may not stay beside the new rows.
+    assert again(personalization_args={"ours": {"lam_adv": 0.5, "lam_l2": 0.1}}).exit_code == 0
+    assert not list(folder.glob("personal/ours/fl0_p0/models/*.pt"))
+
+
+def test_a_whole_number_in_a_grid_is_the_value_that_was_tried(
+    again: Callable[..., Result], tmp_path: Path
+) -> None:
+    before = len(client_events(tmp_path / "run"))
+    assert again(experiment_args={"grids": {"ours": {"lam_adv": [1]}}}).exit_code == 0
+    assert len(client_events(tmp_path / "run")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("global/fl0/budget.json", "{", "cannot be read as JSON"),
+        ("global/fl0/budget.json", "{}", "broken, expected eps; remove the file and continue"),
+        ("global/fl0/budget.json", '{"eps": 0.03, "clients": ["0001"]}', "was found on other clients"),
+        ("global/fl0/identity.json", "[]", "broken, expected sha256, determined_by"),
+        ("global/fl0/checkpoint.pt", [1, 2], "is no checkpoint; remove the file"),
+        ("config.yaml", "", "is no configuration that a run wrote"),
+        ("config.yaml", "[1]", "is no configuration that a run wrote"),
+        ("config.yaml", "experiment_args:\n", "is no configuration that a run wrote"),
+        (
+            "personal/ft/fl0_p0/clients.csv",
+            "dataset,method\nd",
+            "its last line is cut short; remove the file",
+        ),
+        ("personal/ft/fl0_p0/clients.csv", "dataset\nd,ft\n", "line 2 has another number of cells"),
+        ("personal/ft/fl0_p0/clients.csv", b"\xff\n", "cannot be read as a table"),
+    ],
+)
+def test_damage_is_named(
+    name: str, content: Any, expected: str, again: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = tmp_path / "run" / name
+    if isinstance(content, list):
+        torch.save(content, path)
+        (path.parent / "model.pt").unlink()
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = again(experiment_args={"methods": ["global", "ft", "ours", "l2"]})
+    assert result.exit_code == 2, result.output
+    assert str(path) in result.output
+    assert expected in result.output
+    assert "Traceback" not in result.output
+
+
+def test_what_a_budget_was_found_on_is_kept(base: Finished) -> None:
+    stored = json.loads((base.folder / "global/fl0/budget.json").read_text())
+    assert stored["clients"] == ["0000", "0001", "0002", "0003"]

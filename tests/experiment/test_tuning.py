@@ -1,0 +1,271 @@
+"""The rules of appendix C.2 on tables with known answers, and tuning inside whole runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import invoke, without_time
+
+from data_partition.split_files.folder import Samples, SplitFolder
+from fedml_spurious.experiment.tuning import Reference, Trial, choose
+
+
+def trials(*correct: int, count: int = 200) -> list[Trial]:
+    values = (0.01, 0.1, 1.0, 10.0)
+    return [Trial(value, right, count) for value, right in zip(values, correct, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("correct", "tolerance", "chosen", "reason"),
+    [
+        ((190, 191, 190, 150), 0.0, 1.0, "10 has 0.7500, below the 0.9500 of 0.01"),
+        ((190, 189, 188, 187), 0.0, 0.01, "0.1 has 0.9450, below the 0.9500 of 0.01"),
+        ((190, 190, 195, 190), 0.0, 10.0, "the largest of the grid"),
+        # The largest that does no harm, though a smaller one does.
+        ((190, 180, 190, 180), 0.0, 1.0, "10 has 0.9000, below the 0.9500 of 0.01"),
+        # Two of 200 samples are exactly the tolerance; three are more.
+        ((190, 190, 188, 187), 0.01, 1.0, "10 has 0.9350, below the 0.9500 of 0.01 minus 0.01"),
+    ],
+)
+def test_the_largest_value_that_does_not_lower_the_validation_accuracy(
+    correct: tuple[int, ...], tolerance: float, chosen: float, reason: str
+) -> None:
+    actual, why = choose("largest_harmless", trials(*correct), tolerance)
+    assert actual == chosen
+    assert why.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("correct", "chosen", "reason"),
+    [
+        ((199, 195, 180, 170), 1.0, "10 has 0.8500, below the 0.9000 of the global model"),
+        ((199, 195, 190, 180), 10.0, "the largest of the grid; not below the 0.9000 of the global model"),
+        ((170, 171, 172, 173), 0.01, "no value does without harm: 0.01 has 0.8500, below the 0.9000 of the"),
+        ((170,), 0.01, "no value does without harm: 0.01 has 0.8500, below the 0.9000 of the global model"),
+    ],
+)
+def test_against_the_global_model(correct: tuple[int, ...], chosen: float, reason: str) -> None:
+    actual, why = choose("largest_harmless", trials(*correct), 0.0, Reference("the global model", 180, 200))
+    assert actual == chosen
+    assert why.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("correct", "chosen"), [((190, 191), 0.1), ((191, 190), 0.01), ((190, 190), 0.01), ((1, 3, 3, 2), 0.1)]
+)
+def test_dittos_lambda_is_the_most_accurate_one_and_of_equals_the_smallest(
+    correct: tuple[int, ...], chosen: float
+) -> None:
+    assert choose("most_accurate", trials(*correct), 0.5)[0] == chosen
+
+
+@pytest.mark.parametrize("rule", ["largest_harmless", "most_accurate"])
+def test_a_method_that_never_applies_gets_the_smallest_value(rule: Any) -> None:
+    assert choose(rule, trials(0, 0, count=0), 0.0) == (
+        0.01,
+        "the method does not apply: the smallest value",
+    )
+
+
+GRIDS = {"ours": {"lam_adv": [0.1, 100.0], "lam_l2": [0.01, 1.0]}, "ditto": {"lam": [1.0, 0.1]}}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def correct(path: Path) -> int:
+    """Validation samples that the personal models of a part classify correctly."""
+    return sum(round(float(row["val_acc"]) * int(row["n_val"])) for row in rows(path))
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "progress.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == "client"]
+
+
+@pytest.fixture
+def tuned(tiny: dict[str, Any]) -> dict[str, Any]:
+    return tiny | {
+        "experiment_args": {
+            "methods": ["global", "ft", "ditto", "ours"],
+            "grids": GRIDS,
+            "fl_seeds": [0, 1],
+            "personalization_seeds": [0, 1],
+        },
+        "personalization_args": {"epochs": 2, "save_models": True, "trajectory_interval": 3},
+    }
+
+
+def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "tuned"
+    result = invoke(tuned, folder)
+    assert result.exit_code == 0, result.output
+    # 4 clients: global 2 x 4, ft 4 x 4, two tuned methods 3 x 4 + (2 and 3 trials) x 4.
+    assert len(events(folder)) == 8 + 16 + 24 + 20
+    assert "Personal models: 68/68" in result.output
+    assert (
+        "4 clients x 3 methods x 2 x 2 seeds, after the choice of coefficients for ditto, ours"
+        in result.output
+    )
+    decision = json.loads((folder / "tuning/ours/decision.json").read_text())
+    assert decision["seeds"] == {"fl_seed": 0, "p_seed": 0}
+    first, second = decision["trail"]
+    parts = folder / "personal/ours"
+    assert first["fixed"] == {"lam_l2": 0.01}
+    assert second["fixed"] == {"lam_adv": first["chosen"]}
+    for value, trial in zip((0.1, 100.0), first["values"], strict=True):
+        assert trial["correct"] == correct(parts / f"lam_adv={value},lam_l2=0.01/fl0_p0/clients.csv")
+    harmless = first["values"][1]["correct"] >= first["values"][0]["correct"]
+    assert first["chosen"] == (100.0 if harmless else 0.1)
+    # Every row of the table has the coefficients that were chosen, and is what fixed ones give.
+    table = rows(folder / "results.csv")
+    chosen = decision["chosen"]
+    for row in table:
+        if row["method"] == "ours":
+            assert {name: float(row[name]) for name in chosen} == chosen
+    ditto = json.loads((folder / "tuning/ditto/decision.json").read_text())["chosen"]
+    fixed = tuned | {
+        "experiment_args": {**tuned["experiment_args"], "grids": {}},
+        "personalization_args": {**tuned["personalization_args"], "ours": chosen, "ditto": ditto},
+    }
+    other = tmp_path / "fixed"
+    assert invoke(fixed, other).exit_code == 0
+    assert without_time(folder) == without_time(other)
+    for part in ("ours/fl0_p0", "ours/fl1_p1", "ditto/fl0_p0"):
+        for name in ("trajectory.csv", "models/0002.pt"):
+            assert (folder / "personal" / part / name).read_bytes() == (
+                other / "personal" / part / name
+            ).read_bytes()
+
+
+def test_a_grid_that_grows_costs_only_what_is_new(tuned: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    small = tuned | {
+        "experiment_args": {"methods": ["global", "ft"], "fl_seeds": [0], "personalization_seeds": [0]}
+    }
+    assert invoke(small, folder).exit_code == 0
+    before = len(events(folder))
+    grown = small["experiment_args"] | {"methods": ["global", "ft", "ours"]}
+    grown["grids"] = {"ours": {"lam_adv": [0.1]}}
+    assert invoke(tuned | {"experiment_args": grown}, folder, "--resume").exit_code == 0
+    assert len(events(folder)) == before + 4  # one trial, which is the result
+    grown["grids"] = {"ours": {"lam_adv": [0.1, 0.2, 0.05]}}
+    assert invoke(tuned | {"experiment_args": grown}, folder, "--resume").exit_code == 0
+    assert len(events(folder)) == before + 12
+    again = invoke(tuned | {"experiment_args": grown}, folder, "--resume")
+    assert again.exit_code == 0
+    assert len(events(folder)) == before + 12
+
+
+def test_fixed_options_may_change_and_what_was_made_is_kept(tuned: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    experiment = {"methods": ["ditto"], "fl_seeds": [0], "personalization_seeds": [0]}
+
+    def results_with(lam: float, **more: Any) -> list[dict[str, str]]:
+        config = tuned | {
+            "experiment_args": experiment | more,
+            "personalization_args": tuned["personalization_args"] | {"ditto": {"lam": lam}},
+        }
+        result = invoke(config, folder, "--resume")
+        assert result.exit_code == 0, result.output
+        assert rows(folder / "results.csv") == rows(folder / "personal/ditto/fl0_p0/clients.csv")
+        return rows(folder / "results.csv")
+
+    weak, strong = results_with(0.0), results_with(1000.0)
+    assert len(events(folder)) == 8
+    assert [row["loss_b"] for row in weak] != [row["loss_b"] for row in strong]
+    # A grid that holds values of before tries only the third, and taking the grid away brings back the first.
+    tuned_rows = results_with(0.0, grids={"ditto": {"lam": [0.0, 0.1, 1000.0]}})
+    assert len(events(folder)) == 12
+    chosen = json.loads((folder / "tuning/ditto/decision.json").read_text())["chosen"]["lam"]
+    assert tuned_rows == rows(folder / f"personal/ditto/lam={chosen}/fl0_p0/clients.csv")
+    assert results_with(0.0) == weak
+    assert len(events(folder)) == 12
+
+
+def test_per_client_every_client_has_its_own_choice(tuned: dict[str, Any], tmp_path: Path) -> None:
+    tuned["experiment_args"] |= {
+        "methods": ["ditto"], "tuning": "client", "fl_seeds": [0], "personalization_seeds": [0],
+    }  # fmt: skip
+    folder = tmp_path / "run"
+    result = invoke(tuned, folder)
+    assert result.exit_code == 0, result.output
+    decision = json.loads((folder / "tuning/ditto/decision.json").read_text())
+    found = {
+        value: {row["client"]: row for row in rows(folder / f"personal/ditto/lam={value}/fl0_p0/clients.csv")}
+        for value in (0.1, 1.0)
+    }
+    final = {row["client"]: row for row in rows(folder / "results.csv")}
+    assert decision["scope"] == "client"
+    assert set(decision["clients"]) == set(final) == set(found[0.1])
+    for client, own in decision["clients"].items():
+        best = 1.0 if float(found[1.0][client]["val_acc"]) > float(found[0.1][client]["val_acc"]) else 0.1
+        assert own["chosen"] == {"lam": best}
+        assert final[client] == found[best][client]
+
+
+def test_the_global_model_is_measured_for_the_choice_though_it_is_not_in_the_table(
+    tuned: dict[str, Any], tmp_path: Path
+) -> None:
+    tuned["experiment_args"] = {"methods": ["ours"], "grids": GRIDS, "tuning_reference": "global"}
+    folder = tmp_path / "run"
+    result = invoke(tuned, folder)
+    assert result.exit_code == 0, result.output
+    needed = correct(folder / "personal/global/fl0/clients.csv")
+    decision = json.loads((folder / "tuning/ours/decision.json").read_text())
+    assert decision["rule"].endswith("against the global model")
+    for step in decision["trail"]:
+        harmless = [trial["value"] for trial in step["values"] if trial["correct"] >= needed]
+        assert step["chosen"] == (harmless[-1] if harmless else step["values"][0]["value"])
+    assert {row["method"] for row in rows(folder / "results.csv")} == {"ours"}
+
+
+def test_the_conflicting_test_set_has_no_say_in_a_choice(
+    tuned: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same run with other labels there: other results, the same choices for the same reasons."""
+    tuned["experiment_args"] |= {"fl_seeds": [0], "personalization_seeds": [0], "methods": ["ditto", "ours"]}
+    assert invoke(tuned, tmp_path / "true").exit_code == 0
+    load = SplitFolder.load
+
+    def other_labels(folder: SplitFolder, client: str, split: str) -> Samples:
+        samples = load(folder, client, split)
+        return replace(samples, label=(samples.label + 1) % 10) if split == "test_bc" else samples
+
+    monkeypatch.setattr(SplitFolder, "load", other_labels)
+    assert invoke(tuned, tmp_path / "false").exit_code == 0
+    for method in ("ditto", "ours"):
+        name = f"tuning/{method}/decision.json"
+        assert (tmp_path / "true" / name).read_bytes() == (tmp_path / "false" / name).read_bytes()
+    true, false = (without_time(tmp_path / name) for name in ("true", "false"))
+    assert [row["loss_bc"] for row in true] != [row["loss_bc"] for row in false]
+    kept = ("selected_epoch", "val_acc", "acc_b", "lam_adv", "lam_l2", "eps")
+    assert [[row[name] for name in kept] for row in true] == [[row[name] for name in kept] for row in false]
+
+
+@pytest.mark.parametrize(
+    ("grids", "message"),
+    [
+        ({"ours": {"lam": [1.0]}}, "ours has no such option; it has lam_adv, lam_l2"),
+        ({"our": {"lam_adv": [1.0]}}, "no method of that name"),
+        ({"ours": {"lam_adv": [1.0, -1.0]}}, "-1: Input should be greater than or equal to 0"),
+        ({"ours": {"lam_adv": []}}, "at least 1 item"),
+        ({"ours": {"lam_adv": [1, 0.1, 1.0]}}, "lam_adv: names a value twice"),
+    ],
+)
+def test_a_grid_that_does_not_fit_is_refused(
+    tiny: dict[str, Any], tmp_path: Path, grids: dict[str, Any], message: str
+) -> None:
+    tiny["experiment_args"]["grids"] = grids
+    result = invoke(tiny, tmp_path / "run")
+    assert result.exit_code == 2
+    assert "grids" in result.output
+    assert message in " ".join(result.output.split())
+    assert not (tmp_path / "run").exists()

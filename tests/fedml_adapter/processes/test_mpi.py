@@ -1,0 +1,61 @@
+"""Whole runs under mpirun, against the same run in one process."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jobs import Job
+from running import invoke, weights, without_time
+
+
+@pytest.fixture
+def config(tiny: dict[str, Any]) -> dict[str, Any]:
+    tiny["device_args"] = {"threads": 1}
+    tiny["experiment_args"] |= {"personalization_seeds": [0, 1]}
+    tiny["personalization_args"] |= {"save_models": True, "trajectory_interval": 2}
+    return tiny
+
+
+def test_one_round_with_one_and_with_three_workers_equals_one_process(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    """FedML's own simulation never ends with one round, and has one worker for every client of a round."""
+    config["train_args"]["comm_round"] = 1
+    alone = tmp_path / "alone"
+    assert invoke(config, alone).exit_code == 0
+    for workers in (1, 3):
+        job = Job(config, tmp_path / f"mpi{workers}")
+        process = job.mpirun(workers + 1)
+        status, output = job.end(process)
+        assert status == 0, output
+        require_same(job.folder, alone)
+        job.require_none_left()
+        # Rank 0 alone is on the terminal; everybody's log is in the run folder.
+        assert output.count("Everything is in") == 1
+        assert not re.search("INFO|WARNING", output)
+        assert {path.name for path in (job.folder / "logs").iterdir()} == {
+            f"rank{rank}.log" for rank in range(1, workers + 1)
+        }
+        assert "fedml" in (job.folder / "run.log").read_text()
+        left = {path.name for path in job.folder.iterdir()} - {path.name for path in alone.iterdir()}
+        assert left == {"logs"}
+
+
+def require_same(folder: Path, alone: Path) -> None:
+    assert without_time(folder) == without_time(alone)
+    assert (folder / "global/fl0/rounds.csv").read_bytes() == (alone / "global/fl0/rounds.csv").read_bytes()
+    assert all(torch.equal(value, weights(alone)[name]) for name, value in weights(folder).items())
+    for path in alone.glob("personal/**/*"):
+        other = folder / path.relative_to(alone)
+        if path.suffix == ".pt":
+            mine, theirs = (torch.load(item, weights_only=True) for item in (path, other))
+            assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+        elif path.name == "trajectory.csv":
+            assert other.read_bytes() == path.read_bytes()
+    notes = [json.loads(line)["event"] for line in (folder / "progress.jsonl").read_text().splitlines()]
+    assert notes.count("client") == 4 * 5

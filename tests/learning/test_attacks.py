@@ -1,0 +1,205 @@
+"""PGD against closed forms and invariants; the budget rule against hand-made success curves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fedml_spurious.learning.attacks import Attack, SuccessCount, count_successes, find_budget, pgd
+from fedml_spurious.learning.modes import frozen
+
+WEIGHT = torch.tensor([[1.0, -2.0, 0.5], [-1.0, 3.0, 2.0]], dtype=torch.float64)  # (K, D)
+X = torch.tensor([[0.5, 0.95, 0.05], [0.2, 0.6, 0.5]], dtype=torch.float64)  # (B, D)
+Y = torch.tensor([0, 1])
+
+
+def linear(x: torch.Tensor) -> torch.Tensor:
+    return x @ WEIGHT.T
+
+
+def test_linf_on_a_linear_model_reaches_the_closed_form_optimum() -> None:
+    """Two linear logits: grad_x CE = p_other * (w_other - w_y), whose sign never changes."""
+    expected = (X + 0.1 * (WEIGHT[1 - Y] - WEIGHT[Y]).sign()).clamp(0.0, 1.0)
+    actual = pgd(linear, X, Y, norm="linf", eps=0.1, step_size=0.03, steps=5)
+    torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-12)
+
+
+def test_l2_on_a_linear_model_reaches_the_closed_form_optimum() -> None:
+    """Inside the unit cube the optimum is eps along the direction (w_other - w_y)."""
+    x = torch.full((2, 3), 0.5, dtype=torch.float64)
+    direction = WEIGHT[1 - Y] - WEIGHT[Y]
+    expected = x + 0.2 * direction / direction.norm(dim=1, keepdim=True)
+    actual = pgd(linear, x, Y, norm="l2", eps=0.2, step_size=0.05, steps=10)
+    torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-12)
+
+
+def test_one_linf_step_is_the_fast_gradient_sign_method() -> None:
+    """Goodfellow et al. 2015: x + eps * sign(grad), with the gradient by finite differences."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+    step, h = 0.01, 1e-6
+    gradient = torch.zeros_like(X)
+    for index in range(X.numel()):
+        bump = torch.zeros(X.numel(), dtype=torch.float64)
+        bump[index] = h
+        bump = bump.view_as(X)
+        up = nn.functional.cross_entropy(model(X + bump), Y, reduction="sum")
+        down = nn.functional.cross_entropy(model(X - bump), Y, reduction="sum")
+        gradient.view(-1)[index] = (up - down).item() / (2 * h)
+    expected = (X + step * gradient.sign()).clamp(0, 1)
+    actual = pgd(model, X, Y, norm="linf", eps=step, step_size=step, steps=1)
+    torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-12)
+
+
+@given(
+    norm=st.sampled_from(["linf", "l2"]),
+    eps=st.floats(0, 0.5),
+    steps=st.integers(1, 6),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=40, deadline=None)
+def test_examples_stay_in_the_ball_and_in_the_range_of_images(
+    norm: str, eps: float, steps: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(4, 3, generator=generator, dtype=torch.float64)
+    x_adv = pgd(linear, x, torch.tensor([0, 1, 0, 1]), norm=norm, eps=eps, step_size=eps / 2, steps=steps)
+    delta = x_adv - x
+    size = delta.abs().amax(dim=1) if norm == "linf" else delta.norm(dim=1)
+    assert (size <= eps + 1e-9).all()
+    assert ((x_adv >= 0) & (x_adv <= 1)).all()
+    before = nn.functional.cross_entropy(linear(x), torch.tensor([0, 1, 0, 1]), reduction="none")
+    after = nn.functional.cross_entropy(linear(x_adv), torch.tensor([0, 1, 0, 1]), reduction="none")
+    assert (after >= before - 1e-9).all()
+
+
+def test_an_example_does_not_depend_on_its_batch() -> None:
+    together = pgd(linear, X, Y, norm="l2", eps=0.3, step_size=0.1, steps=4)
+    alone = torch.cat(
+        [pgd(linear, X[i : i + 1], Y[i : i + 1], norm="l2", eps=0.3, step_size=0.1, steps=4) for i in (0, 1)]
+    )
+    torch.testing.assert_close(together, alone, rtol=0.0, atol=1e-14)
+
+
+def test_a_zero_gradient_moves_nothing() -> None:
+    def constant(x: torch.Tensor) -> torch.Tensor:
+        return x.sum(dim=1, keepdim=True) * torch.zeros(1, 2, dtype=x.dtype)
+
+    for norm in ("linf", "l2"):
+        torch.testing.assert_close(pgd(constant, X, Y, norm=norm, eps=0.3, step_size=0.1, steps=3), X)
+
+
+class Exploding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(2))
+        self.calls_left = 10**9
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls_left -= 1
+        if self.calls_left < 0:
+            raise ArithmeticError("boom")
+        return self.net(x)
+
+
+@pytest.mark.parametrize("explodes", [False, True])
+def test_the_model_is_left_as_it_was(explodes: bool) -> None:
+    model = Exploding()
+    x, y = torch.rand(4, 3, 6, 6), torch.tensor([0, 1, 0, 1])
+    model(x)
+    model.train()
+    model.net[1].eval()  # a mixed state must come back mixed
+    first, *_ = model.parameters()
+    first.requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 7.0)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    model.calls_left = 2 if explodes else 10**9
+    if explodes:
+        with pytest.raises(ArithmeticError, match="boom"):
+            pgd(model, x, y, norm="linf", eps=0.1, step_size=0.05, steps=4)
+    else:
+        pgd(model, x, y, norm="linf", eps=0.1, step_size=0.05, steps=4)
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == [
+        False,
+        True,
+        True,
+        True,
+        True,
+        True,
+    ]
+    assert all((parameter.grad == 7.0).all() for parameter in model.parameters())
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, state[name], rtol=0.0, atol=0.0)
+
+
+def test_eval_mode_is_used_for_the_attack() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)).double()
+    model(torch.rand(64, 3, dtype=torch.float64))
+    model.train()
+    attacked = pgd(model, X, Y, norm="l2", eps=0.3, step_size=0.1, steps=4)
+    model.eval()
+    torch.testing.assert_close(attacked, pgd(model, X, Y, norm="l2", eps=0.3, step_size=0.1, steps=4))
+
+
+def test_frozen_lets_no_gradient_into_the_parameters() -> None:
+    model = nn.Linear(3, 2)
+    with frozen(model):
+        assert not model(torch.ones(1, 3)).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"norm": "l1"}, "norm"), ({"eps": -0.1}, "eps >= 0"), ({"steps": 0}, "steps >= 1")],
+)
+def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
+    arguments = {"norm": "linf", "eps": 0.1, "step_size": 0.1, "steps": 1} | options
+    with pytest.raises(ValueError, match=message):
+        pgd(linear, X, Y, **arguments)
+
+
+def test_attack_in_parts_equals_one_pgd_and_takes_nothing() -> None:
+    attack = Attack("linf", 0.1, steps=5, step_ratio=0.3)
+    torch.testing.assert_close(
+        attack(linear, X, Y), pgd(linear, X, Y, norm="linf", eps=0.1, step_size=0.03, steps=5)
+    )
+    assert attack(linear, X[:0], Y[:0]).shape == (0, 3)
+
+
+def test_successes_count_only_samples_that_were_correct() -> None:
+    """One feature against 0.5: an attack of eps fools what lies within eps of the boundary."""
+
+    def threshold(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([0.5 - x, x - 0.5], dim=1)
+
+    x = torch.tensor([[0.40], [0.45], [0.58], [0.90], [0.70]])
+    y = torch.tensor([0, 0, 1, 1, 0])  # the last one is wrong from the start
+    count = count_successes(threshold, x, y, Attack("linf", 0.09))
+    assert count == SuccessCount(fooled=2, correct=4)
+    assert count.rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rate_at_start", "expected_eps", "in_range"),
+    # The success rate is proportional to the budget: 0.031 * 0.8^k for the first k with a rate <= 0.5.
+    [(0.6, 0.031 * 0.8, True), (0.45, 0.031, True), (0.2, 0.031, False), (1.0, 0.031 * 0.8**4, True)],
+)
+def test_the_budget_rule_shrinks_until_the_rate_is_in_range(
+    rate_at_start: float, expected_eps: float, in_range: bool
+) -> None:
+    found = find_budget(lambda eps: rate_at_start * eps / 0.031, start=0.031, shrink=0.8, low=0.3, high=0.5)
+    assert found.eps == pytest.approx(expected_eps, rel=1e-12)
+    assert found.in_range is in_range
+    assert [eps for eps, _ in found.trail] == sorted((eps for eps, _ in found.trail), reverse=True)
+
+
+def test_the_budget_rule_says_when_a_step_jumps_over_the_range() -> None:
+    found = find_budget(lambda eps: float(eps > 0.02), start=0.031, shrink=0.8, low=0.3, high=0.5)
+    assert not found.in_range
+    assert found.trail[-1][1] == 0.0

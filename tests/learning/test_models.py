@@ -1,0 +1,61 @@
+"""Table 6: shapes and sizes computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.learning.models import build_model
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "expected"),
+    # A convolution has outputs * (inputs * 4 * 4 + 1), BatchNorm 2 per channel, a layer out * (inputs + 1).
+    [
+        ("cnn_28x28", 28, 64 * 49 + 128 + 128 * 1025 + 256 + 4096 * (128 * 7 * 7 + 1) + 10 * 4097),
+        ("cnn_64x64", 64, 64 * 49 + 128 + 64 * 1025 + 128 + 4096 * (64 * 16 * 16 + 1) + 10 * 4097),
+    ],
+)
+def test_parameters_of_table_6(name: str, side: int, expected: int) -> None:
+    model = build_model(name, num_classes=10, image_shape=(side, side, 3), fc_width=4096, seed=0)
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+    if name == "cnn_28x28":
+        assert round(expected / 1e6, 1) == 25.9
+
+
+def test_layers_of_table_6_in_order() -> None:
+    model = build_model("cnn_64x64", num_classes=2, image_shape=(64, 64, 3), fc_width=16, seed=0)
+    kinds = [type(layer) for layer in model.modules() if not list(layer.children())]
+    block = [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
+    assert kinds == [*block, *block, nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
+    shapes = []
+    for layer in model.features:
+        layer.register_forward_hook(lambda module, args, output: shapes.append(tuple(output.shape[1:])))
+    assert model(torch.rand(2, 3, 64, 64)).shape == (2, 2)
+    assert shapes[0] == (64, 32, 32)
+    assert shapes[3] == (64, 16, 16)
+
+
+def test_initial_weights_depend_on_the_seed_alone() -> None:
+    def first(seed: int) -> torch.Tensor:
+        torch.rand(seed + 1)  # whatever was drawn before
+        model = build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=seed)
+        return next(model.parameters())
+
+    before = torch.get_rng_state()
+    build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first(3), first(3))
+    assert not torch.equal(first(3), first(4))
+
+
+def test_wrong_images_are_refused_with_advice() -> None:
+    with pytest.raises(InputError, match="use model: cnn_64x64"):
+        build_model("cnn_28x28", num_classes=10, image_shape=(64, 64, 3), fc_width=8, seed=0)
+
+
+def test_a_factory_must_return_a_module() -> None:
+    with pytest.raises(InputError, match="returned dict, expected"):
+        build_model("builtins:dict", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)

@@ -1,0 +1,154 @@
+"""Averages by hand, tables that can be read again, the sentence in all its cases."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.results.averages import client_mean, disparity, weighted_mean
+from fedml_spurious.results.rows import ClientResult, read_results, summarize, write_results
+from fedml_spurious.results.run_table import clients_note, conclude, write_table
+
+
+def row(method: str, client: str, acc_b: float | None, acc_bc: float | None, **more: Any) -> ClientResult:
+    values: dict[str, Any] = {
+        "dataset": "d", "method": method, "fl_seed": 0, "p_seed": 0, "client": client,
+        "n_train": 10, "n_val": 2, "n_test": 10, "n_test_bc": 10,
+        "acc_b": acc_b, "acc_bc": acc_bc, "disparity": disparity(acc_b, acc_bc), "loss_b": 0.1,
+        "loss_bc": 0.2, "acc_adv": 0.5, "loss_adv": 1.0, "val_acc": 1.0, "selected_epoch": 1,
+        "eps": 0.031, "lam_adv": None, "lam_l2": None, "seconds": 1.25,
+    }  # fmt: skip
+    return ClientResult(**(values | more))
+
+
+def test_rows_survive_the_file_digit_by_digit(tmp_path: Path) -> None:
+    rows = [
+        row("ours", "0000", 1 / 3, 0.1 + 0.2, lam_adv=1.0, p_seed=2),
+        row("global", "0001", None, None, p_seed=None, seconds=None, selected_epoch=None),
+    ]
+    write_results(tmp_path / "results.csv", rows)
+    assert read_results(tmp_path / "results.csv") == rows
+
+
+def test_a_loss_that_diverged_is_equal_to_its_copy(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.csv", [row("ft", "0000", 0.2, 0.2, loss_b=float("nan"))])
+    assert read_results(tmp_path / "results.csv") == read_results(tmp_path / "results.csv")
+
+
+@pytest.mark.parametrize("value", [7.5, -0.1, float("nan")])
+def test_an_accuracy_that_is_no_share_is_refused(value: float, tmp_path: Path) -> None:
+    write_results(tmp_path / "results.csv", [row("ft", "0000", value, 0.2)])
+    with pytest.raises(InputError, match=r"acc_b is .*, not from 0 to 1"):
+        read_results(tmp_path / "results.csv")
+
+
+@pytest.mark.parametrize("content", ["", "method,acc_b\nft,0.5\n"])
+def test_a_broken_table_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(content or "dataset\nx\n")
+    with pytest.raises(InputError, match="expected the columns dataset,method"):
+        read_results(tmp_path / "results.csv")
+    with pytest.raises(InputError, match="no such file"):
+        read_results(tmp_path / "nothing.csv")
+
+
+def test_client_mean_and_weighted_mean_by_hand() -> None:
+    assert client_mean([0.5, None, 1.0]) == 0.75
+    assert client_mean([None]) is None
+    assert weighted_mean([0.5, None, 1.0], [30, 5, 10]) == (0.5 * 30 + 10) / 40
+    assert weighted_mean([0.5], [0]) is None
+    assert disparity(0.9, None) is None
+
+
+def test_the_summary_averages_clients_first_and_seeds_then() -> None:
+    rows = [
+        row("ft", "0000", 1.0, 0.6, n_test=30, n_test_bc=10),
+        row("ft", "0001", 0.8, 0.6, n_test=10, n_test_bc=30),
+        row("ft", "0000", 0.7, 0.8, n_test=30, n_test_bc=10, fl_seed=1),
+        row("ft", "0001", 0.7, 0.9, n_test=10, n_test_bc=30, fl_seed=1),
+    ]
+    (summary,) = summarize(rows)
+    assert summary.clients == 2
+    mean, weighted = summary.mean, summary.weighted
+    # Seed 0: 0.9 - 0.6 = 0.3; seed 1: 0.7 - 0.85 = -0.15.
+    assert mean["disparity"].mean == pytest.approx(0.075)
+    assert mean["disparity"].std == pytest.approx(statistics.stdev([0.3, -0.15]))
+    assert mean["abs_disparity"].mean == pytest.approx(0.225)
+    # Weighted, seed 0: 38 of 40 against 0.6; seed 1: 0.7 against 35 of 40.
+    assert weighted["acc_b"].mean == pytest.approx((0.95 + 0.7) / 2)
+    assert weighted["disparity"].mean == pytest.approx((0.35 - 0.175) / 2)
+    assert mean["disparity"].count == 2
+
+
+def test_a_disparity_compares_the_same_clients() -> None:
+    """Client 1 has no bias-conflicting sample, client 2 nothing at all."""
+    rows = [row("uw", "0000", 0.9, 0.6), row("uw", "0001", 0.5, None), row("uw", "0002", None, None)]
+    (summary,) = summarize(rows)
+    for values in (summary.mean, summary.weighted):
+        assert values["acc_b"].mean == pytest.approx(0.7)
+        assert values["acc_bc"].mean == 0.6
+        assert values["disparity"].mean == values["abs_disparity"].mean == pytest.approx(0.3)
+    assert (summary.clients, summary.conflicting_clients, summary.all_clients) == (2, 1, 3)
+    assert clients_note([summary]) == (
+        "uw applies to 2 of 3 clients, and its row is of those. "
+        "uw: 1 of 2 clients have bias-conflicting samples, and Acc_BC and disparities are of those."
+    )
+    assert clients_note(summarize([row("ft", "0000", 0.9, 0.6), row("uw", "0000", None, None)])) == ""
+
+
+def summaries(**disparities: tuple[float, float]) -> Any:
+    return summarize([row(name, "0000", b, b - gap) for name, (b, gap) in disparities.items()])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"global": (0.85, 0.05), "ft": (0.99, 0.25), "ours": (0.95, 0.10)},
+            "0.050 to 0.250; ours takes back 75% of that rise (disparity 0.100), and its Acc_B is 0.100 abo",
+        ),
+        ({"global": (0.85, 0.05), "ft": (0.99, 0.25), "ours": (0.80, 0.30)}, "raises it further"),
+        (
+            {"global": (0.85, 0.05), "ft": (0.99, 0.25), "ours": (0.95, 0.01)},
+            "takes back more than that rise",
+        ),
+        ({"global": (0.85, 0.05), "ft": (0.99, 0.25), "ours": (0.80, 0.10)}, "0.050 below the global"),
+        ({"global": (0.85, 0.30), "ft": (0.99, 0.25), "ours": (0.95, 0.10)}, "did not raise the disparity"),
+    ],
+)
+def test_the_sentence_says_what_the_table_says(values: dict[str, tuple[float, float]], expected: str) -> None:
+    assert expected in conclude(summaries(**values))
+
+
+def test_without_the_three_methods_there_is_no_sentence() -> None:
+    assert conclude(summaries(ft=(0.9, 0.1))) == ""
+
+
+def test_table_files(tmp_path: Path) -> None:
+    rows = [
+        row("ft", "0000", 0.9, 0.5),
+        row("uw", "0000", None, None, acc_adv=None),
+        row("ours", "0000", 0.75, 0.5),
+    ]
+    write_table(tmp_path, summarize(rows), ["grad_align was not run."])
+    with (tmp_path / "table.csv").open() as stream:
+        found = list(csv.DictReader(stream))
+    assert [(line["method"], line["average"]) for line in found] == [
+        ("ft", "mean"), ("uw", "mean"), ("ours", "mean"),
+        ("ft", "weighted"), ("uw", "weighted"), ("ours", "weighted"),
+    ]  # fmt: skip
+    assert float(found[0]["disparity"]) == 0.4
+    assert float(found[0]["disparity_minus_ours"]) == pytest.approx(0.15)
+    assert found[0]["disparity_minus_ours_low"] == ""  # one client and one pair of seeds
+    assert found[1]["disparity"] == found[1]["disparity_minus_ours"] == found[3]["disparity_minus_ours"] == ""
+    markdown = (tmp_path / "table.md").read_text()
+    assert "| ft | 0.900 | 0.500 | 0.400 | 0.400 | 0.500 | +0.150 |" in markdown
+    assert "| uw | N/A | N/A | N/A | N/A | N/A |  |" in markdown
+    latex = (tmp_path / "table.tex").read_text()
+    assert "ft & 0.900 & 0.500 & 0.400 & 0.400 & 0.500 & +0.150 \\\\" in latex
+    assert "grad_align was not run." in markdown
+    assert "grad\\_align was not run." in latex

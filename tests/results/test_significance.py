@@ -1,0 +1,130 @@
+"""The bootstrap against scipy, against all resamples counted one by one, and against known truths."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fedml_spurious.results.significance import Disparities, compare, resampled_means
+
+
+def one_run(values: np.ndarray) -> Disparities:
+    return {(0, 0): {f"{client:04}": float(value) for client, value in enumerate(values)}}
+
+
+def test_with_clients_alone_the_interval_is_that_of_scipy() -> None:
+    values = np.random.default_rng(3).gamma(2.0, 0.05, size=40)
+    zeros = np.zeros(40)
+    found = compare(one_run(values), one_run(zeros))
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=100_000, method="percentile", rng=np.random.default_rng(4)
+    )
+    assert found is not None
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.clients, found.pairs) == (40, 1)
+    # 10,000 resamples place a 2.5 % quantile of a normal to 0.027 standard errors; five of those.
+    tolerance = 5 * 0.027 * expected.standard_error
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=tolerance)
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=tolerance)
+
+
+def every_resample(table: np.ndarray, fl_seeds: list[int]) -> dict[float, float]:
+    """Probability of every mean, by going through all draws of seeds and clients."""
+    pairs_of = {seed: [i for i, s in enumerate(fl_seeds) if s == seed] for seed in set(fl_seeds)}
+    seeds, clients = sorted(pairs_of), range(table.shape[1])
+    found: Counter[float] = Counter()
+    for drawn in itertools.product(seeds, repeat=len(seeds)):
+        inner = [itertools.product(pairs_of[seed], repeat=len(pairs_of[seed])) for seed in drawn]
+        choices = [list(itertools.chain(*parts)) for parts in itertools.product(*inner)]
+        people = list(itertools.product(clients, repeat=len(clients)))
+        share = 1 / (len(seeds) ** len(seeds) * len(choices) * len(people))
+        for rows, columns in itertools.product(choices, people):
+            found[round(float(table[np.ix_(rows, columns)].mean()), 9)] += share
+    return dict(found)
+
+
+@pytest.mark.parametrize("fl_seeds", [[0, 0, 1, 1], [4, 4, 9]])
+def test_seeds_and_clients_are_drawn_as_if_one_went_through_all_draws(fl_seeds: list[int]) -> None:
+    table = np.random.default_rng(0).normal(size=(len(fl_seeds), 3))
+    exact = every_resample(table, fl_seeds)
+    assert sum(exact.values()) == pytest.approx(1)
+    means = resampled_means(table, np.array(fl_seeds), resamples=200_000)
+    values, shares = np.array(list(exact)), np.array(list(exact.values()))
+    order = np.argsort(values)
+    cumulated = np.cumsum(shares[order])
+    for point in np.linspace(values.min(), values.max(), 9):
+        expected = float(cumulated[np.searchsorted(values[order], point, side="right") - 1])
+        # Five standard errors of a share among 200,000.
+        assert (means <= point + 1e-8).mean() == pytest.approx(expected, abs=5 * 0.5 / math.sqrt(200_000))
+
+
+def test_a_method_does_not_differ_from_itself() -> None:
+    values = np.random.default_rng(1).uniform(size=12)
+    runs = {(fl, p): one_run(values + fl + p)[(0, 0)] for fl in range(2) for p in range(3)}
+    found = compare(runs, runs)
+    assert found is not None
+    assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert (found.clients, found.pairs) == (12, 6)
+
+
+def test_the_interval_covers_a_known_difference_as_often_as_it_says() -> None:
+    """Clients differ widely, in the same way for both methods: only pairing gives narrow intervals."""
+    rng, truth, trials = np.random.default_rng(7), 0.08, 400
+    covered, widths = 0, []
+    for _ in range(trials):
+        client = rng.normal(0.2, 0.3, size=50)
+        found = compare(one_run(client + truth + rng.normal(0, 0.05, 50)), one_run(client))
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= truth <= found.high
+        widths.append(found.high - found.low)
+    # 0.95 and five standard errors of a share among 400; the percentile interval of 50 is a little short.
+    assert covered / trials == pytest.approx(0.945, abs=5 * math.sqrt(0.95 * 0.05 / trials))
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * 0.05 / math.sqrt(50), rel=0.05)
+
+
+def coverage(clients: int, over_clients: float, over_seeds: float) -> float:
+    """How often the interval of 3 x 3 seeds covers a true difference of 0.05."""
+    rng, fl_seeds, covered = np.random.default_rng(0), np.repeat(np.arange(3), 3), 0
+    for _ in range(300):
+        table = 0.05 + rng.normal(0, over_clients, (1, clients)) + rng.normal(0, 0.02, (9, clients))
+        table += np.repeat(rng.normal(0, over_seeds, 3), 3)[:, None] + rng.normal(0, 0.01, (9, 1))
+        low, high = np.quantile(resampled_means(table, fl_seeds), [0.025, 0.975])
+        covered += bool(low <= 0.05 <= high)
+    return covered / 300
+
+
+def test_many_clients_give_the_level_and_three_of_anything_do_not() -> None:
+    assert coverage(50, over_clients=0.1, over_seeds=0.01) == pytest.approx(0.94, abs=0.05)
+    # A known limit of the percentile interval: were it gone, its description would be wrong.
+    assert coverage(50, over_clients=0.02, over_seeds=0.05) == pytest.approx(0.75, abs=0.08)
+    assert coverage(3, over_clients=0.1, over_seeds=0.01) == pytest.approx(0.75, abs=0.08)
+
+
+def test_what_only_one_side_has_is_left_out_and_counted() -> None:
+    """``global`` has no personalization seed: it stands beside each of its federated seed."""
+    shared = {(0, None): {"a": 0.1, "b": 0.2, "c": 0.9}, (1, None): {"a": 0.3, "b": 0.0, "c": 0.9}}
+    ours = {
+        (0, 0): {"a": 0.0, "b": 0.0},
+        (0, 1): {"a": 0.1, "b": 0.1},
+        (1, 0): {"a": 0.0, "b": 0.0, "d": 5.0},
+        (2, 0): {"a": 9.0, "b": 9.0},
+    }
+    found = compare(shared, ours)
+    assert found is not None
+    assert (found.clients, found.pairs) == (2, 3)
+    assert found.mean == pytest.approx((0.1 + 0.2 + 0.0 + 0.1 + 0.3 + 0.0) / 6)
+    assert compare({(5, 0): {"a": 1.0}}, ours) is None
+    assert compare({(0, 0): {"z": 1.0}}, ours) is None
+
+
+def test_one_number_has_no_interval() -> None:
+    found = compare({(0, 0): {"a": 0.5}}, {(0, 0): {"a": 0.25}})
+    assert found is not None
+    assert (found.mean, found.low, found.high) == (0.25, None, None)

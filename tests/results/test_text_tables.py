@@ -1,0 +1,58 @@
+"""Tables as Markdown, LaTeX and on a terminal, read back by rules of those formats."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from rich.console import Console
+
+from fedml_spurious.results.text_tables import Grid, print_document, to_latex, to_markdown
+
+GRID = Grid(
+    "Data set a_b, 50 % & more",
+    ("method", "|Disparity|", "why"),
+    (("grad_align", "-0.100 ± 0.010", "10 lowers [it]"), ("ft", "N/A", "{x} #1 $2 ^ ~ \\")),
+    last_left=True,
+)
+DOCUMENT: list[Grid | str] = [GRID, "A sentence with 5 % and colored_mnist, from 3-5 to -0.5."]
+
+
+def environments(latex: str) -> list[tuple[str, str]]:
+    return re.findall(r"\\(begin|end)\{(\w+)\}", latex)
+
+
+def test_latex_is_balanced_and_everything_special_is_escaped() -> None:
+    latex = to_latex(DOCUMENT)
+    assert environments(latex) == [
+        ("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table"),
+    ]  # fmt: skip
+    assert re.search(r"\\begin\{tabular\}\{(\w+)\}", latex).group(1) == "lrl"  # type: ignore[union-attr]
+    body = latex.split("\\toprule")[1].split("\\bottomrule")[0]
+    rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [2, 2, 2]
+    text = "\n".join(line for line in latex.splitlines() if not line.startswith("%"))
+    assert not re.findall(r"(?<!\\)[%#_]", text)
+    assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
+    assert len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))
+    assert "grad\\_align & $-$0.100 $\\pm$ 0.010 & 10 lowers [it] \\\\" in latex
+    assert "\\{x\\} \\#1 \\$2 \\textasciicircum{} \\textasciitilde{} \\textbackslash{} \\\\" in latex
+    assert "from 3-5 to $-$0.5." in latex
+
+
+def test_markdown_has_as_many_cells_in_every_line() -> None:
+    lines = [line for line in to_markdown(DOCUMENT).splitlines() if line.startswith("|")]
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [4] * 4
+    assert lines[0] == "| method | \\|Disparity\\| | why |"
+    assert lines[1] == "| --- | ---: | --- |"
+    assert to_markdown(DOCUMENT).startswith("Data set a_b, 50 % & more\n\n|")
+    assert to_markdown(DOCUMENT).endswith("\n\nA sentence with 5 % and colored_mnist, from 3-5 to -0.5.\n")
+
+
+def test_a_terminal_shows_square_brackets_as_they_are() -> None:
+    stream = io.StringIO()
+    print_document(Console(file=stream, width=80), [GRID, "see [red]this[/red]"])
+    printed = stream.getvalue()
+    assert "10 lowers [it]" in printed
+    assert "see [red]this[/red]" in printed
+    assert max(map(len, printed.splitlines())) <= 80
