@@ -27,12 +27,12 @@ class WiseFT(base.Personalizer[WiseFTSettings]):
     settings_type = WiseFTSettings
     tuning_rule = "largest_harmless"  # the more of the global model, the better, if accuracy permits
 
-    def personalize(self, task: base.ClientTask, observe: base.Observer | None = None) -> base.Personalized:
+    def personalize(self, view: base.ClientView, observe: base.Observer | None = None) -> base.Personalized:
         """Fine-tune and mix; the tuning compares the mixtures on the validation split."""
-        mixture, w_g = copy.deepcopy(task.global_model), task.global_model.state_dict()
-        tuned = super().personalize(task, observe)
+        mixture, w_g = copy.deepcopy(view.global_model), view.global_model.state_dict()
+        tuned = super().personalize(view, observe)
         floats = {name: w for name, w in tuned.state.items() if w.is_floating_point()}
         mixed = {name: w_p.lerp(w_g[name], self.settings.keep) for name, w_p in floats.items()}
         load_state(mixture, tuned.state | mixed)
-        accuracy = evaluate(mixture, task.val.x, task.val.y).accuracy
+        accuracy = evaluate(mixture, view.val.x, view.val.y).accuracy
         return replace(tuned, state=tuned.state | mixed, val_acc=accuracy)

@@ -68,7 +68,7 @@ def _draw_sheet(folder: SplitFolder, clients: tuple[str, ...], cell: int) -> Ima
     for line, client in enumerate(clients):
         pen.text((_MARGIN, _top(line, cell)), f"client {client}", fill=_INK)
         test, conflicting = folder.load(client, "test"), folder.load(client, "test_bc")
-        for kind, samples in enumerate((test.take(test.aligned == 1), conflicting)):
+        for kind, samples in enumerate((test.select(test.aligned == 1), conflicting)):
             for column, image in enumerate(samples.image[:_PER_KIND]):
                 _paste(canvas, image, (_left(kind * (_PER_KIND + 1) + column, cell), _top(line, cell)), cell)
     return canvas

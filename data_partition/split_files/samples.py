@@ -53,7 +53,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.image)
 
-    def take(self, rows: npt.NDArray[Any]) -> Samples:
+    def select(self, rows: npt.NDArray[Any]) -> Samples:
         """The samples in ``rows``: indices or a mask, shape (m,) or (n,)."""
         return Samples(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 

@@ -24,7 +24,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)]
-Grid = Annotated[
+Values = Annotated[
     tuple[int | Annotated[float, Field(allow_inf_nan=False)], ...],
     Field(min_length=1),
     BeforeValidator(_as_tuple),
@@ -346,7 +346,7 @@ class ExperimentArgs(Section):
     methods: Names = PAPER_METHODS
     fl_seeds: Seeds | None = None
     personalization_seeds: Seeds = (0,)
-    grids: dict[str, dict[str, Grid]] = {}
+    grids: dict[str, dict[str, Values]] = {}
     tuning: Literal["shared", "client"] = "shared"
     tuning_reference: Literal["smallest", "global"] = "smallest"
     tuning_tolerance: Fraction = 0.0

@@ -11,8 +11,8 @@ from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.inputs import global_model
-from fedml_spurious.experiment.work import Outcome, Work
+from fedml_spurious.experiment.inputs import initial_network
+from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.batchnorm import recalibrated
 from fedml_spurious.learning.client_data import (
@@ -26,7 +26,7 @@ from fedml_spurious.learning.fedavg import copy_state, load_state
 from fedml_spurious.learning.metrics import Evaluation, evaluate
 from fedml_spurious.personalization.base import (
     AdversarialReference,
-    ClientTask,
+    ClientView,
     Observer,
     Personalized,
     Personalizer,
@@ -83,34 +83,34 @@ class ClientStep:
             self.adversarial: AdversarialReference = make_adversarial_reference(
                 self.model, self.training.train, self.training.val, self.attack
             )
-        # Held apart from what the methods get; see ClientTask.
+        # Held apart from what the methods get; see ClientView.
         self._tests: TestData = load_test_data(data, client, device)
         biased = self._tests.biased
         self._test_adv = Labelled(self.attack(self.model, biased.x, biased.y), biased.y)
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, key: ResultKey) -> Outcome:
         """Personalize as the work says, and measure."""
-        method = self.settings.method(work.method, dict(work.options))
-        if method is None or work.p_seed is None:
-            return Outcome(self._result(work, self.model, val_acc=self._val_accuracy(self.model)))
-        task = self._task(work.p_seed)
+        method = self.settings.method(key.method, dict(key.options))
+        if method is None or key.p_seed is None:
+            return Outcome(self._result(key, self.model, val_acc=self._val_accuracy(self.model)))
+        view = self._view(key.p_seed)
         rows: list[dict[str, Any]] = []
         started = time.perf_counter()
         with self.data.sealed():
-            reason = method.not_applicable(task)
-            personal = None if reason else method.personalize(task, self._observer(rows))
+            reason = method.not_applicable(view)
+            personal = None if reason else method.personalize(view, self._observer(rows))
         seconds = time.perf_counter() - started
         if personal is None:
-            logger.info("%s does not apply to client %s: %s", work.method, self.client, reason)
-            return Outcome(self._result(work, None))
+            logger.info("%s does not apply to client %s: %s", key.method, self.client, reason)
+            return Outcome(self._result(key, None))
         model = copy.deepcopy(self.model)
         load_state(model, personal.state)
-        result = self._result(work, model, personal=personal, method=method, seconds=round(seconds, 3))
+        result = self._result(key, model, personal=personal, method=method, seconds=round(seconds, 3))
         kept = self.settings.personalization_args.save_models
         return Outcome(result, tuple(rows), copy_state(model) if kept else None)
 
-    def _task(self, p_seed: int) -> ClientTask:
-        return ClientTask(
+    def _view(self, p_seed: int) -> ClientView:
+        return ClientView(
             client=self.data.client_ids.index(self.client),
             fl_seed=self.fl_seed,
             p_seed=p_seed,
@@ -125,7 +125,7 @@ class ClientStep:
 
     def _initial(self) -> nn.Module:
         device = next(self.model.parameters()).device
-        return global_model(self.settings, self.data, self.fl_seed).to(device)
+        return initial_network(self.settings, self.data, self.fl_seed).to(device)
 
     def _observer(self, rows: list[dict[str, Any]]) -> Observer | None:
         interval = self.settings.personalization_args.trajectory_interval
@@ -153,7 +153,7 @@ class ClientStep:
 
     def _result(
         self,
-        work: Work,
+        key: ResultKey,
         model: nn.Module | None,
         *,
         val_acc: float | None = None,
@@ -166,9 +166,9 @@ class ClientStep:
             cells |= self._measure(model)
         return ClientResult(
             dataset=self.data.meta.name,
-            method=work.method,
-            fl_seed=work.fl_seed,
-            p_seed=work.p_seed,
+            method=key.method,
+            fl_seed=key.fl_seed,
+            p_seed=key.p_seed,
             client=self.client,
             n_train=self.data.count(self.client, "train"),
             n_val=self.data.count(self.client, "val"),

@@ -20,7 +20,7 @@ from fedml_spurious.common.progress import Stage
 from fedml_spurious.common.storage import read_json, write_csv, write_json
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import accuracy_cells
-from fedml_spurious.experiment.inputs import global_model
+from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import MeasureGlobal, Workers, in_order
 from fedml_spurious.learning.checkpoints import load_checked, load_tensors, save_tensors
@@ -88,7 +88,7 @@ def train_global_model(
     """
     part = folder.global_part(fl_seed)
     _claim(part, identity(settings, data, fl_seed))
-    model = global_model(settings, data, fl_seed)
+    model = initial_network(settings, data, fl_seed)
     if (part / "model.pt").exists():
         load_checked(model, load_tensors(part / "model.pt"), part / "model.pt")
         return model.to(device)

@@ -38,7 +38,7 @@ def open_data(settings: Settings, folder: RunFolder, console: Console) -> SplitF
     return SplitFolder(folder.data, name=chosen.dataset)
 
 
-def global_model(settings: Settings, data: SplitFolder, fl_seed: int) -> nn.Module:
+def initial_network(settings: Settings, data: SplitFolder, fl_seed: int) -> nn.Module:
     """The network with the initial weights of a federated seed, on the CPU."""
     return build_model(
         settings.model_args.model,
@@ -105,5 +105,5 @@ def check_data(settings: Settings, data: SplitFolder) -> tuple[str, ...]:
         )
     for client in data.client_ids:
         require_samples(data, client, ("train",))
-    global_model(settings, data, 0)  # refuses networks that do not fit the images
+    initial_network(settings, data, 0)  # refuses networks that do not fit the images
     return choose_clients(data, settings.personalization_args.clients)

@@ -10,11 +10,11 @@ from torch import nn
 from fedml_spurious.common.progress import Stage, stage
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.budget import choose_budget
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import Personalize, Workers
 from fedml_spurious.experiment.tuning import Tuner
-from fedml_spurious.experiment.work import Work
 from fedml_spurious.personalization import GLOBAL
 from fedml_spurious.results.rows import ClientResult
 
@@ -45,22 +45,22 @@ def personalize(
     store = ResultStore(folder, models=settings.personalization_args.save_models and not in_silos)
     tuner = Tuner(settings, store, clients)
     doer = _Doer(folder, workers, store, settings, models, clients)
-    untuned = [_tuned(work, tuner) for work in _plan(settings, clients) if work.method not in tuner.grids]
+    untuned = [_tuned(key, tuner) for key in _plan(settings, clients) if key.method not in tuner.grids]
     total = _total(settings, clients, tuner)
     with stage(console, "Personal models", total=total, done=0) as bar:
         # The first trials go together with all that needs no decision, so that a client is prepared once.
-        first = [work for work in untuned if work.fl_seed == tuner.seeds[0]]
-        first += [work for work in tuner.references() if work not in first]
+        first = [key for key in untuned if key.fl_seed == tuner.seeds[0]]
+        first += [key for key in tuner.references() if key not in first]
         while trials := tuner.wanted():
             doer.do([*first, *trials], bar)
             tuner.decide()
             first = []
         tuner.write()
-        plan = [_tuned(work, tuner) for work in _plan(settings, clients)]
+        plan = [_tuned(key, tuner) for key in _plan(settings, clients)]
         doer.do(plan, bar)
     store.collect(plan)
     workers.collect_models(plan)
-    return [store.get(work) for work in plan]
+    return [store.get(key) for key in plan]
 
 
 def describe_plan(settings: Settings, clients: Sequence[str]) -> str:
@@ -79,11 +79,11 @@ def describe_plan(settings: Settings, clients: Sequence[str]) -> str:
     return f"{text}, after the choice of coefficients for {', '.join(tuned)}"
 
 
-def _plan(settings: Settings, clients: Sequence[str]) -> list[Work]:
+def _plan(settings: Settings, clients: Sequence[str]) -> list[ResultKey]:
     """All final work of a run, in the order of ``results.csv``, without options."""
     seeds = settings.experiment_args.personalization_seeds
     return [
-        Work(method, fl_seed, p_seed, client)
+        ResultKey(method, fl_seed, p_seed, client)
         for method in settings.methods()
         for fl_seed in settings.fl_seeds
         for p_seed in ((None,) if method == GLOBAL else seeds)
@@ -91,14 +91,14 @@ def _plan(settings: Settings, clients: Sequence[str]) -> list[Work]:
     ]
 
 
-def _tuned(work: Work, tuner: Tuner) -> Work:
-    options = tuner.options(work.method, work.client)
-    return Work(work.method, work.fl_seed, work.p_seed, work.client, options)
+def _tuned(key: ResultKey, tuner: Tuner) -> ResultKey:
+    options = tuner.options(key.method, key.client)
+    return ResultKey(key.method, key.fl_seed, key.p_seed, key.client, options)
 
 
 def _total(settings: Settings, clients: Sequence[str], tuner: Tuner) -> int:
     """Number of different pieces of work, trials included; a chosen trial is final work too."""
-    tuned = sum(1 for work in _plan(settings, clients) if work.method in tuner.grids)
+    tuned = sum(1 for key in _plan(settings, clients) if key.method in tuner.grids)
     final = len(_plan(settings, clients)) - tuned
     others = tuned - len(tuner.grids) * len(clients)  # all but the tuned methods' first pair of seeds
     if GLOBAL not in settings.methods():
@@ -120,29 +120,29 @@ class _Doer:
     ) -> None:
         self.folder, self.workers, self.store = folder, workers, store
         self.settings, self.models, self.clients = settings, models, clients
-        self._shown: set[Work] = set()
+        self._shown: set[ResultKey] = set()
 
-    def do(self, wanted: Sequence[Work], bar: Stage) -> None:
+    def do(self, wanted: Sequence[ResultKey], bar: Stage) -> None:
         """Do this work."""
-        finished = {work for work in wanted if self.store.has(work)} - self._shown
+        finished = {key for key in wanted if self.store.has(key)} - self._shown
         bar.skip(len(finished))
         self._shown |= finished
         for fl_seed, model in self.models.items():
-            left = [work for work in wanted if work.fl_seed == fl_seed and not self.store.has(work)]
+            left = [key for key in wanted if key.fl_seed == fl_seed and not self.store.has(key)]
             if left:
                 self._do_seed(fl_seed, model, left, bar)
 
-    def _do_seed(self, fl_seed: int, model: nn.Module, left: Sequence[Work], bar: Stage) -> None:
+    def _do_seed(self, fl_seed: int, model: nn.Module, left: Sequence[ResultKey], bar: Stage) -> None:
         self.workers.use(model, f"fl{fl_seed}")
         path = self.folder.global_part(fl_seed) / "budget.json"
         eps = choose_budget(self.settings, self.workers, self.clients, path)
         # By client, so that its data and adversarial examples are made once for all methods and seeds.
-        by_client = sorted(left, key=lambda work: work.client)
-        for task, outcome in self.workers.do([Personalize(work, eps) for work in by_client]):
-            work = task.work
-            self.store.add(work, outcome)
-            self._shown.add(work)
-            details = {**vars(work), "options": dict(work.options), "seconds": outcome.result.seconds}
+        by_client = sorted(left, key=lambda key: key.client)
+        for task, outcome in self.workers.do([Personalize(key, eps) for key in by_client]):
+            key = task.key
+            self.store.add(key, outcome)
+            self._shown.add(key)
+            details = {**vars(key), "options": dict(key.options), "seconds": outcome.result.seconds}
             self.folder.note("client", **details)
-            options = " ".join(f"{name}={value}" for name, value in work.options)
-            bar.advance(f"fl{fl_seed} client {work.client} {work.method} {options}")
+            options = " ".join(f"{name}={value}" for name, value in key.options)
+            bar.advance(f"fl{fl_seed} client {key.client} {key.method} {options}")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fedml_spurious.common.storage import atomic_path, read_csv, write_csv
+from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.experiment.work import Outcome, Work
 from fedml_spurious.learning.checkpoints import save_tensors
 from fedml_spurious.results.rows import ClientResult, read_results, write_results
 
@@ -33,11 +33,11 @@ class ResultStore:
         self.folder, self.models = folder, models
         self._parts: dict[Path, _Part] = {}
 
-    def path(self, work: Work) -> Path:
+    def path(self, key: ResultKey) -> Path:
         """Where the work's method, seeds and options are kept."""
-        if work.options:
-            return self.folder.options_part(work.method, work.options, work.fl_seed, work.p_seed)
-        return self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
+        if key.options:
+            return self.folder.options_part(key.method, key.options, key.fl_seed, key.p_seed)
+        return self.folder.personal_part(key.method, key.fl_seed, key.p_seed)
 
     def _part(self, path: Path) -> _Part:
         if path not in self._parts:
@@ -46,56 +46,56 @@ class ResultStore:
             self._parts[path] = {row.client: row for row in rows}
         return self._parts[path]
 
-    def has(self, work: Work) -> bool:
+    def has(self, key: ResultKey) -> bool:
         """Whether this work is done."""
-        row = self._part(self.path(work)).get(work.client)
+        row = self._part(self.path(key)).get(key.client)
         if row is None:
             return False
-        has_model = self.models and work.p_seed is not None and row.acc_b is not None
-        return not has_model or self._model(work).exists()
+        has_model = self.models and key.p_seed is not None and row.acc_b is not None
+        return not has_model or self._model(key).exists()
 
-    def _model(self, work: Work) -> Path:
-        return self.path(work) / "models" / f"{work.client}.pt"
+    def _model(self, key: ResultKey) -> Path:
+        return self.path(key) / "models" / f"{key.client}.pt"
 
-    def get(self, work: Work) -> ClientResult:
+    def get(self, key: ResultKey) -> ClientResult:
         """The result of finished work."""
-        return self._part(self.path(work))[work.client]
+        return self._part(self.path(key))[key.client]
 
-    def add(self, work: Work, outcome: Outcome) -> None:
+    def add(self, key: ResultKey, outcome: Outcome) -> None:
         """Store an outcome at once; its row comes last and makes it count as done."""
-        path = self.path(work)
+        path = self.path(key)
         if outcome.trajectory:
-            _merge_trajectory(path / "trajectory.csv", work.client, outcome.trajectory)
+            _merge_trajectory(path / "trajectory.csv", key.client, outcome.trajectory)
         if outcome.state is not None:
-            save_tensors(self._model(work), outcome.state)
+            save_tensors(self._model(key), outcome.state)
         rows = self._part(path)
-        rows[work.client] = outcome.result
+        rows[key.client] = outcome.result
         write_results(path / "clients.csv", [rows[client] for client in sorted(rows)])
 
-    def collect(self, plan: Sequence[Work]) -> None:
+    def collect(self, plan: Sequence[ResultKey]) -> None:
         """Put the results of methods with options where those of other methods are.
 
         Args:
             plan: the final work of the run, with the options that hold in it.
         """
-        chosen: dict[Path, list[Work]] = {}
-        for work in plan:
-            if work.options:
-                target = self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
-                chosen.setdefault(target, []).append(work)
-        for target, works in chosen.items():
-            write_results(target / "clients.csv", [self.get(work) for work in works])
-            rows = [row for work in works for row in _trajectory(self.path(work), work.client)]
+        chosen: dict[Path, list[ResultKey]] = {}
+        for key in plan:
+            if key.options:
+                target = self.folder.personal_part(key.method, key.fl_seed, key.p_seed)
+                chosen.setdefault(target, []).append(key)
+        for target, keys in chosen.items():
+            write_results(target / "clients.csv", [self.get(key) for key in keys])
+            rows = [row for key in keys for row in _trajectory(self.path(key), key.client)]
             if rows:
                 write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)
         self.collect_models(plan)
 
-    def collect_models(self, plan: Sequence[Work]) -> None:
+    def collect_models(self, plan: Sequence[ResultKey]) -> None:
         """Put the models of methods with options where those of other methods are."""
-        for work in plan:
-            if work.options:
-                target = self.folder.personal_part(work.method, work.fl_seed, work.p_seed)
-                _link(self._model(work), target / "models")
+        for key in plan:
+            if key.options:
+                target = self.folder.personal_part(key.method, key.fl_seed, key.p_seed)
+                _link(self._model(key), target / "models")
 
 
 def _trajectory(part: Path, client: str) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ from torch import nn
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import ClientStep, client_model
-from fedml_spurious.experiment.work import Outcome, Work
+from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.learning.attacks import SuccessCount, count_successes
 from fedml_spurious.learning.batchnorm import LayerSums, layer_sums
 from fedml_spurious.learning.client_data import load_test_data, load_training_data
@@ -105,17 +105,17 @@ class Personalize:
         eps: budget of the attack.
     """
 
-    work: Work
+    key: ResultKey
     eps: float
 
     @property
     def client(self) -> str:
         """Id of the client."""
-        return self.work.client
+        return self.key.client
 
     def run(self, runner: TaskRunner) -> Outcome:
         """Personalize from the global model in use."""
-        return runner.client_step(self.work.client, self.work.fl_seed, self.eps).run(self.work)
+        return runner.client_step(self.key.client, self.key.fl_seed, self.eps).run(self.key)
 
 
 class TaskRunner:
@@ -183,7 +183,7 @@ class Workers(Protocol):
     def do(self, tasks: Sequence[TaskT]) -> Iterator[tuple[TaskT, Any]]:
         """Do tasks, those of one client standing together, and yield each with its answer, in any order."""
 
-    def collect_models(self, plan: Sequence[Work]) -> None:
+    def collect_models(self, plan: Sequence[ResultKey]) -> None:
         """Put the personal models that never left a worker where the table's are.
 
         Args:

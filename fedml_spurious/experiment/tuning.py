@@ -13,8 +13,8 @@ from typing import Any
 
 from fedml_spurious.common.storage import write_json
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
-from fedml_spurious.experiment.work import Work
 from fedml_spurious.personalization import GLOBAL
 from fedml_spurious.personalization.base import TuningRule
 
@@ -148,16 +148,16 @@ class Tuner:
             sum(len(values) for values in grid.values()) - (len(grid) - 1) for grid in self.grids.values()
         )
 
-    def references(self) -> list[Work]:
+    def references(self) -> list[ResultKey]:
         """What coefficients are compared with besides each other."""
         if not self.grids or self.experiment.tuning_reference != "global":
             return []
-        return [self._reference_work(client) for client in self.clients]
+        return [self._reference_key(client) for client in self.clients]
 
-    def wanted(self) -> list[Work]:
+    def wanted(self) -> list[ResultKey]:
         """Trials of the next coefficient of every method, finished ones too; none when all is chosen."""
         return [
-            self._work(name, client, options)
+            self._key(name, client, options)
             for name, decided in self._choices.items()
             for group, choices in zip(self.groups, decided, strict=True)
             for options in self._candidates(name, choices)
@@ -193,9 +193,9 @@ class Tuner:
         coefficient = list(grid)[len(choices)]
         return [options | {coefficient: value} for value in grid[coefficient]]
 
-    def _work(self, name: str, client: str, options: Mapping[str, float]) -> Work:
+    def _key(self, name: str, client: str, options: Mapping[str, float]) -> ResultKey:
         every = self.settings.options(name) | dict(options)
-        return Work(name, *self.seeds, client, tuple(sorted(every.items())))
+        return ResultKey(name, *self.seeds, client, tuple(sorted(every.items())))
 
     def _choose(self, name: str, group: Sequence[str], choices: Sequence[Choice]) -> Choice:
         candidates = self._candidates(name, choices)
@@ -208,21 +208,21 @@ class Tuner:
         return Choice(coefficient, fixed, trials, chosen, reason)
 
     def _trial(self, name: str, group: Sequence[str], options: Mapping[str, float], value: float) -> Trial:
-        rows = [self.store.get(self._work(name, client, options)) for client in group]
+        rows = [self.store.get(self._key(name, client, options)) for client in group]
         scored = [(row.val_acc, row.n_val) for row in rows if row.val_acc is not None]
         return Trial(value, sum(round(acc * n) for acc, n in scored), sum(n for _, n in scored))
 
-    def _reference_work(self, client: str) -> Work:
-        return Work(GLOBAL, self.seeds[0], None, client)
+    def _reference_key(self, client: str) -> ResultKey:
+        return ResultKey(GLOBAL, self.seeds[0], None, client)
 
     def _reference(self, name: str, group: Sequence[str], options: Mapping[str, float]) -> Reference | None:
         """The global model on the clients to which the method applies."""
         if self.experiment.tuning_reference != "global":
             return None
         rows = [
-            self.store.get(self._reference_work(client))
+            self.store.get(self._reference_key(client))
             for client in group
-            if self.store.get(self._work(name, client, options)).val_acc is not None
+            if self.store.get(self._key(name, client, options)).val_acc is not None
         ]
         correct = sum(round((row.val_acc or 0.0) * row.n_val) for row in rows)
         return Reference("the global model", correct, sum(row.n_val for row in rows))

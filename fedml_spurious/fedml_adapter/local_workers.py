@@ -11,8 +11,8 @@ from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import TaskRunner, TaskT, Workers
-from fedml_spurious.experiment.work import Work
 from fedml_spurious.learning.fedavg import Round
 
 
@@ -64,5 +64,5 @@ class LocalWorkers:
         for task in tasks:
             yield task, self.runner.run(task)
 
-    def collect_models(self, plan: Sequence[Work]) -> None:
+    def collect_models(self, plan: Sequence[ResultKey]) -> None:
         """Nothing: all models are in the run folder."""

@@ -23,7 +23,7 @@ from fedml_spurious.learning.modes import frozen
 from fedml_spurious.learning.training import IndexArray, LocalTraining, Step, train_locally
 
 Observer = Callable[[nn.Module, int, int], None]
-Sequence = Callable[[np.random.Generator], IndexArray]
+RowOrder = Callable[[np.random.Generator], IndexArray]
 
 
 class MethodSettings(BaseModel):
@@ -65,7 +65,7 @@ def make_adversarial_reference(
 
 
 @dataclass(frozen=True)
-class ClientTask:
+class ClientView:
     """Everything that a method may see of one client. No test set is among it.
 
     Attributes:
@@ -105,7 +105,7 @@ class Batch:
         x_adv: adversarial examples of ``x`` against the global model.
         z_g: probabilities of the global model on ``x_adv``, shape (B, K).
         w_g: weights of the global model, in the order of the personal model's parameters.
-        aligned: whether a sample is bias-aligned, shape (B,), bool; see :class:`ClientTask`.
+        aligned: whether a sample is bias-aligned, shape (B,), bool; see :class:`ClientView`.
         f_g: the global model; losses leave it as it is.
     """
 
@@ -168,13 +168,13 @@ class Personalizer(Generic[SettingsT]):
     def __init__(self, settings: SettingsT) -> None:
         self.settings = settings
 
-    def not_applicable(self, task: ClientTask) -> str:
+    def not_applicable(self, view: ClientView) -> str:
         """Why the method is not defined for this client; empty where it is."""
         return ""
 
-    def start(self, task: ClientTask) -> nn.Module:
+    def start(self, view: ClientView) -> nn.Module:
         """The model that is trained, a new one in every call: here a copy of the global model."""
-        return copy.deepcopy(task.global_model)
+        return copy.deepcopy(view.global_model)
 
     def prepare(self, model: nn.Module) -> None:
         """Freeze weights of the model that is trained; none here."""
@@ -183,41 +183,41 @@ class Personalizer(Generic[SettingsT]):
         """Objective of a batch: the cross-entropy ``CE(f_p(x), y)``."""
         return F.cross_entropy(model(batch.x), batch.y)
 
-    def sequence(self, task: ClientTask, rng: np.random.Generator) -> IndexArray:
+    def sequence(self, view: ClientView, rng: np.random.Generator) -> IndexArray:
         """Rows of the training split in the order of one epoch: every sample once, shuffled."""
-        return rng.permutation(len(task.train))
+        return rng.permutation(len(view.train))
 
     def score(self, candidate: Candidate) -> float:
         """What the selected epoch maximises: validation accuracy (section 7.3)."""
         return candidate.val.accuracy or 0.0
 
-    def personalize(self, task: ClientTask, observe: Observer | None = None) -> Personalized:
+    def personalize(self, view: ClientView, observe: Observer | None = None) -> Personalized:
         """Personalize the global model for one client.
 
         Args:
-            task: the client.
+            view: the client.
             observe: called with the model, the epoch and the number of batches done, before the first
                 batch and after every batch; returns nothing to the method.
 
         Returns:
             The selected model.
         """
-        return fine_tune(self, task, observe)
+        return fine_tune(self, view, observe)
 
 
 def fine_tune(
     method: Personalizer[SettingsT],
-    task: ClientTask,
+    view: ClientView,
     observe: Observer | None = None,
     *,
     stage: int = 0,
-    sequence: Sequence | None = None,
+    sequence: RowOrder | None = None,
 ) -> Personalized:
     """Train from the method's start and keep the epoch with the best score; ties: the earliest.
 
     Args:
         method: gives the start, the loss, the sequence of samples and the score.
-        task: the client.
+        view: the client.
         observe: see :meth:`Personalizer.personalize`.
         stage: number of the stage, for methods that fine-tune more than once.
         sequence: rows of an epoch, given its generator, where they are not ``method.sequence``.
@@ -228,20 +228,20 @@ def fine_tune(
     Raises:
         ValueError: the method is not defined for this client, or the sequence is empty.
     """
-    model = method.start(task)
+    model = method.start(view)
     best: Personalized | None = None
     best_score = -np.inf
     if observe is not None:
         observe(model, 0, 0)
-    for step in _training_steps(method, model, task, stage, sequence):
+    for step in _training_steps(method, model, view, stage, sequence):
         if observe is not None:
             observe(model, step.epoch, step.batch)
         if not step.epoch_ends:
             continue
         candidate = Candidate(
-            evaluate(model, task.val.x, task.val.y),
-            evaluate(model, task.adversarial.val.x, task.adversarial.val.y),
-            task.adversarial.global_val_accuracy,
+            evaluate(model, view.val.x, view.val.y),
+            evaluate(model, view.adversarial.val.x, view.adversarial.val.y),
+            view.adversarial.global_val_accuracy,
         )
         score = method.score(candidate)
         if score > best_score:
@@ -249,18 +249,18 @@ def fine_tune(
             state = {name: value.detach().clone() for name, value in model.state_dict().items()}
             best = Personalized(state, step.epoch, candidate.val.accuracy)
     if best is None:
-        raise ValueError(f"client {task.client}: no training sample in the sequence, nothing was fine-tuned")
+        raise ValueError(f"client {view.client}: no training sample in the sequence, nothing was fine-tuned")
     return best
 
 
 def fine_tune_stage(
-    method: Personalizer[SettingsT], task: ClientTask, *, stage: int, epochs: int
+    method: Personalizer[SettingsT], view: ClientView, *, stage: int, epochs: int
 ) -> nn.Module:
     """Train from the method's start for a number of epochs and take the model as it is, without selection.
 
     Args:
         method: gives the start, the loss and the sequence of samples.
-        task: the client.
+        view: the client.
         stage: number of the stage, which addresses its draws; 0 is the stage of the personal model.
         epochs: passes over the sequence, at least 1.
 
@@ -270,44 +270,44 @@ def fine_tune_stage(
     Raises:
         ValueError: the method is not defined for this client.
     """
-    model = method.start(task)
-    shortened = replace(task, training=replace(task.training, epochs=epochs))
+    model = method.start(view)
+    shortened = replace(view, training=replace(view.training, epochs=epochs))
     for _ in _training_steps(method, model, shortened, stage, None):
         pass
     return model
 
 
 def _training_steps(
-    method: Personalizer[SettingsT], model: nn.Module, task: ClientTask, stage: int, sequence: Sequence | None
+    method: Personalizer[SettingsT], model: nn.Module, view: ClientView, stage: int, sequence: RowOrder | None
 ) -> Iterator[Step]:
     """Train ``model`` in place by a method's loss and sequence, and yield after every batch."""
-    reason = method.not_applicable(task)
+    reason = method.not_applicable(view)
     if reason:
-        raise ValueError(f"client {task.client}: {method.name} is not applicable: {reason}")
-    rows_of = sequence or partial(method.sequence, task)
-    w_g = tuple(parameter.detach() for parameter in task.global_model.parameters())
-    adversarial = task.adversarial
+        raise ValueError(f"client {view.client}: {method.name} is not applicable: {reason}")
+    rows_of = sequence or partial(method.sequence, view)
+    w_g = tuple(parameter.detach() for parameter in view.global_model.parameters())
+    adversarial = view.adversarial
 
     def rows(epoch: int) -> IndexArray:
-        address = (task.fl_seed, task.client, stage, epoch)
-        return rows_of(generator(task.p_seed, Purpose.PERSONAL_BATCHES, *address))
+        address = (view.fl_seed, view.client, stage, epoch)
+        return rows_of(generator(view.p_seed, Purpose.PERSONAL_BATCHES, *address))
 
     def noise(batch: int) -> int:
-        address = (task.fl_seed, task.client, stage, batch)
-        return integer_seed(task.p_seed, Purpose.PERSONAL_NOISE, *address)
+        address = (view.fl_seed, view.client, stage, batch)
+        return integer_seed(view.p_seed, Purpose.PERSONAL_NOISE, *address)
 
     def loss(model: nn.Module, rows: Tensor) -> Tensor:
         batch = Batch(
-            task.train.x[rows],
-            task.train.y[rows],
+            view.train.x[rows],
+            view.train.y[rows],
             adversarial.train_x[rows],
             adversarial.train_z[rows],
             w_g,
-            task.aligned[rows],
-            task.global_model,
+            view.aligned[rows],
+            view.global_model,
         )
         return method.loss(model, batch)
 
     method.prepare(model)
-    device = task.train.y.device
-    yield from train_locally(model, task.training, sequence=rows, loss=loss, noise=noise, device=device)
+    device = view.train.y.device
+    yield from train_locally(model, view.training, sequence=rows, loss=loss, noise=noise, device=device)

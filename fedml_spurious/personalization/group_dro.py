@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedml_spurious.personalization.base import (
     Batch,
-    ClientTask,
+    ClientView,
     MethodSettings,
     Observer,
     Personalized,
@@ -42,9 +42,9 @@ class GroupDRO(GroupBalanced[GroupDROSettings]):
         super().__init__(settings)
         self._log_q: Tensor | None = None
 
-    def personalize(self, task: ClientTask, observe: Observer | None = None) -> Personalized:
+    def personalize(self, view: ClientView, observe: Observer | None = None) -> Personalized:
         """Fine-tune with group weights that start at 1/2 for every client."""
-        return fine_tune(type(self)(self.settings), task, observe)
+        return fine_tune(type(self)(self.settings), view, observe)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """``sum_g q_g * loss_g`` after ``q_g <- q_g * exp(step_size * loss_g)``, normalised.

@@ -14,7 +14,7 @@ from fedml_spurious.learning.metrics import EVALUATION_BATCH
 from fedml_spurious.learning.modes import frozen
 from fedml_spurious.learning.training import IndexArray
 from fedml_spurious.personalization.base import (
-    ClientTask,
+    ClientView,
     MethodSettings,
     Observer,
     Personalized,
@@ -64,25 +64,25 @@ class JustTrainTwice(Personalizer[JTTSettings]):
     name = "jtt"
     settings_type = JTTSettings
 
-    def not_applicable(self, task: ClientTask) -> str:
+    def not_applicable(self, view: ClientView) -> str:
         """Without bias-conflicting training samples there is nothing for the error set to find."""
-        return "no bias-conflicting training sample" if task.aligned.all() else ""
+        return "no bias-conflicting training sample" if view.aligned.all() else ""
 
-    def personalize(self, task: ClientTask, observe: Observer | None = None) -> Personalized:
+    def personalize(self, view: ClientView, observe: Observer | None = None) -> Personalized:
         """Find the error set, then fine-tune with it repeated; only the second stage is observed."""
         epochs = self.settings.identification_epochs
-        identifier = fine_tune_stage(self, task, stage=IDENTIFICATION, epochs=epochs)
-        errors = error_set(identifier, task.train)
-        _log_quality(task, errors)
+        identifier = fine_tune_stage(self, view, stage=IDENTIFICATION, epochs=epochs)
+        errors = error_set(identifier, view.train)
+        _log_quality(view, errors)
         rows = upsampled(errors, self.settings.multiplicity)
-        return fine_tune(self, task, observe, sequence=lambda rng: rng.permutation(rows))
+        return fine_tune(self, view, observe, sequence=lambda rng: rng.permutation(rows))
 
 
-def _log_quality(task: ClientTask, errors: Tensor) -> None:
+def _log_quality(view: ClientView, errors: Tensor) -> None:
     """Log precision and recall of the error set against the true bias-conflicting samples."""
-    found, conflicting = int(errors.sum()), int((~task.aligned).sum())
-    hits = int((errors & ~task.aligned).sum())
-    address = (task.client, task.fl_seed, task.p_seed)
+    found, conflicting = int(errors.sum()), int((~view.aligned).sum())
+    hits = int((errors & ~view.aligned).sum())
+    address = (view.client, view.fl_seed, view.p_seed)
     if not found:
         logger.info("jtt, client %d (fl%d p%d): the error set is empty; stage 2 is plain FT", *address)
         return

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from fedml_spurious.personalization.base import (
-    ClientTask,
+    ClientView,
     MethodSettings,
     Observer,
     Personalized,
@@ -39,11 +39,11 @@ class LocalOnly(Personalizer[LocalSettings]):
     name = "local"
     settings_type = LocalSettings
 
-    def start(self, task: ClientTask) -> nn.Module:
+    def start(self, view: ClientView) -> nn.Module:
         """The network as the federated training began with it."""
-        return task.initial()
+        return view.initial()
 
-    def personalize(self, task: ClientTask, observe: Observer | None = None) -> Personalized:
+    def personalize(self, view: ClientView, observe: Observer | None = None) -> Personalized:
         """Train with the method's own number of epochs."""
-        epochs = self.settings.epochs or task.training.epochs
-        return fine_tune(self, replace(task, training=replace(task.training, epochs=epochs)), observe)
+        epochs = self.settings.epochs or view.training.epochs
+        return fine_tune(self, replace(view, training=replace(view.training, epochs=epochs)), observe)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedml_spurious.learning.modes import batchnorm_in_eval_mode
-from fedml_spurious.personalization.base import Batch, ClientTask, MethodSettings, Personalizer
+from fedml_spurious.personalization.base import Batch, ClientView, MethodSettings, Personalizer
 
 
 def last_layer(model: nn.Module) -> nn.Module:
@@ -54,9 +54,9 @@ class BatchNormOnly(Personalizer[MethodSettings]):
 
     name = "bn"
 
-    def not_applicable(self, task: ClientTask) -> str:
+    def not_applicable(self, view: ClientView) -> str:
         """A network without BatchNorm weights has nothing to train."""
-        return "" if batchnorm_layers(task.global_model) else "the network has no BatchNorm weights"
+        return "" if batchnorm_layers(view.global_model) else "the network has no BatchNorm weights"
 
     def prepare(self, model: nn.Module) -> None:
         """Freeze all but the BatchNorm layers."""

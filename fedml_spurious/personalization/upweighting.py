@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from fedml_spurious.learning.training import IndexArray
-from fedml_spurious.personalization.base import ClientTask, MethodSettings, Personalizer
+from fedml_spurious.personalization.base import ClientView, MethodSettings, Personalizer
 
 SettingsT = TypeVar("SettingsT", bound=MethodSettings)
 
@@ -19,16 +19,16 @@ class GroupBalanced(Personalizer[SettingsT]):
     split is not resampled.
     """
 
-    def not_applicable(self, task: ClientTask) -> str:
+    def not_applicable(self, view: ClientView) -> str:
         """A client without samples in one of the groups cannot balance them."""
-        for name, members in (("bias-aligned", task.aligned), ("bias-conflicting", ~task.aligned)):
+        for name, members in (("bias-aligned", view.aligned), ("bias-conflicting", ~view.aligned)):
             if not members.any():
                 return f"no {name} training sample"
         return ""
 
-    def sequence(self, task: ClientTask, rng: np.random.Generator) -> IndexArray:
+    def sequence(self, view: ClientView, rng: np.random.Generator) -> IndexArray:
         """Rows drawn with replacement, each group with probability 1/2, uniformly within it."""
-        aligned = task.aligned.cpu().numpy()
+        aligned = view.aligned.cpu().numpy()
         num_aligned = np.count_nonzero(aligned)
         num_conflicting = len(aligned) - num_aligned
         probability = np.where(aligned, 0.5 / num_aligned, 0.5 / num_conflicting)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.results.text_tables import Grid
+from fedml_spurious.results.text_tables import TextTable
 
 
 class _Stored(BaseModel):
@@ -58,7 +58,7 @@ class ClientDecision(_Stored):
     trail: list[TuningStep]
 
 
-class Seeds(_Stored):
+class SeedPair(_Stored):
     """Pair of seeds with which values were tried."""
 
     fl_seed: int
@@ -81,7 +81,7 @@ class Decision(_Stored):
 
     method: str
     rule: str
-    seeds: Seeds
+    seeds: SeedPair
     tolerance: float
     scope: Literal["shared", "client"]
     chosen: dict[str, float] | None
@@ -127,7 +127,7 @@ def _read_decision(path: Path) -> Decision:
     )
 
 
-def explain(decision: Decision) -> list[Grid]:
+def explain(decision: Decision) -> list[TextTable]:
     """One table per coefficient that says what was tried and why one value was taken."""
     return [
         _explain_shared(decision, next(iter(steps.values())))
@@ -137,7 +137,7 @@ def explain(decision: Decision) -> list[Grid]:
     ]
 
 
-def _explain_shared(decision: Decision, step: TuningStep) -> Grid:
+def _explain_shared(decision: Decision, step: TuningStep) -> TextTable:
     title = f"{decision.method}: {step.coefficient} = {step.chosen:g} ({step.reason}).\n{_rule(decision)}"
     if step.fixed:
         title += f" Meanwhile {options_text(step.fixed)}."
@@ -145,10 +145,10 @@ def _explain_shared(decision: Decision, step: TuningStep) -> Grid:
         (f"{tried.value:g}", _accuracy(tried), "chosen" if tried.value == step.chosen else "")
         for tried in step.values
     ]
-    return Grid(title, (step.coefficient, "validation accuracy", ""), tuple(rows), last_left=True)
+    return TextTable(title, (step.coefficient, "validation accuracy", ""), tuple(rows), last_left=True)
 
 
-def _explain_clients(decision: Decision, coefficient: str, steps: Mapping[str, TuningStep]) -> Grid:
+def _explain_clients(decision: Decision, coefficient: str, steps: Mapping[str, TuningStep]) -> TextTable:
     tried = sorted({value.value for step in steps.values() for value in step.values})
     rows = []
     for client, step in steps.items():
@@ -157,7 +157,7 @@ def _explain_clients(decision: Decision, coefficient: str, steps: Mapping[str, T
         rows.append((client, *cells, f"{step.chosen:g}", step.reason))
     title = f"{decision.method}: {coefficient}, chosen for every client by itself, and validation accuracies"
     columns = ("client", *(f"{value:g}" for value in tried), "chosen", "because")
-    return Grid(f"{title}\n{_rule(decision)}", columns, tuple(rows), last_left=True)
+    return TextTable(f"{title}\n{_rule(decision)}", columns, tuple(rows), last_left=True)
 
 
 def _rule(decision: Decision) -> str:

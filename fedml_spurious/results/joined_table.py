@@ -28,7 +28,7 @@ from fedml_spurious.results.run_table import (
     runs_of,
     spread_cell,
 )
-from fedml_spurious.results.text_tables import Document, Grid
+from fedml_spurious.results.text_tables import Document, TextTable
 
 _COMPARED = ("acc_b", "acc_bc", "disparity", "abs_disparity")
 _OWN_SELECTION = "what its class says"
@@ -118,7 +118,7 @@ def to_document(tables: Sequence[DatasetTable]) -> Document:
     Returns:
         Table 1's form where there are several data sets, a block per data set, averages over data sets.
     """
-    parts: list[Grid | str] = [_overview(tables)] if len(tables) > 1 else []
+    parts: list[TextTable | str] = [_overview(tables)] if len(tables) > 1 else []
     for table in tables:
         parts.append(_measured(table))
         if table.runs.dataset in TABLE_1:
@@ -127,7 +127,7 @@ def to_document(tables: Sequence[DatasetTable]) -> Document:
     return [*parts, _averages(tables)]
 
 
-def _overview(tables: Sequence[DatasetTable]) -> Grid:
+def _overview(tables: Sequence[DatasetTable]) -> TextTable:
     found = {
         (table.runs.dataset, summary.method): table.values(summary)
         for table in tables
@@ -140,7 +140,7 @@ def _overview(tables: Sequence[DatasetTable]) -> Grid:
         rows.append((method, *(_short(values[name]) if values else "" for values in cells for name in names)))
     titles = [TITLES.get(table.runs.dataset, table.runs.dataset) for table in tables]
     columns = ("method", *(f"{title}\n{QUANTITIES[name]}" for title in titles for name in names))
-    return Grid(f"Accuracies, {POOLS[tables[0].average]} ± standard deviation", columns, tuple(rows))
+    return TextTable(f"Accuracies, {POOLS[tables[0].average]} ± standard deviation", columns, tuple(rows))
 
 
 def _short(value: Spread | None) -> str:
@@ -148,7 +148,7 @@ def _short(value: Spread | None) -> str:
     return spread_cell(value).replace("0.", ".").replace(" ", "")
 
 
-def _measured(table: DatasetTable) -> Grid:
+def _measured(table: DatasetTable) -> TextTable:
     compared = any(summary.against_ours for summary in table.summaries)
     columns = ["method", *(QUANTITIES[name] for name in _COMPARED), *([AGAINST_OURS] if compared else [])]
     rows = []
@@ -160,10 +160,10 @@ def _measured(table: DatasetTable) -> Grid:
     clients = len({row.client for row in table.runs.results})
     pool = f"{POOLS[table.average]} of {clients} clients"
     title = f"{table.title}: {pool} ± standard deviation over n pairs of seeds"
-    return Grid(title, (*columns, "n"), tuple(rows))
+    return TextTable(title, (*columns, "n"), tuple(rows))
 
 
-def _beside_paper(table: DatasetTable) -> Grid:
+def _beside_paper(table: DatasetTable) -> TextTable:
     columns = ["method"]
     for name in _COMPARED:
         columns += [QUANTITIES[name].replace("|Disparity|", "|Disp.|"), "paper", "diff."]
@@ -178,7 +178,7 @@ def _beside_paper(table: DatasetTable) -> Grid:
             cells += [("N/A" if known else "") if theirs is None else f"{theirs:.3f}"]
             cells += ["" if ours is None or theirs is None else f"{ours.mean - theirs:+.3f}"]
         rows.append(tuple(cells))
-    return Grid(f"{table.title}: beside the paper's Table 1", tuple(columns), tuple(rows))
+    return TextTable(f"{table.title}: beside the paper's Table 1", tuple(columns), tuple(rows))
 
 
 def _notes(table: DatasetTable) -> list[str]:
@@ -267,7 +267,7 @@ def budget_note(runs: DatasetRuns) -> str:
     return f"Attack budget: {_list(list(dict.fromkeys(texts)))}." if texts else ""
 
 
-def _averages(tables: Sequence[DatasetTable]) -> Grid:
+def _averages(tables: Sequence[DatasetTable]) -> TextTable:
     found = average_over_datasets(
         {table.runs.dataset: table.accuracies() for table in tables},
         {table.runs.dataset: table.references() for table in tables},
@@ -285,7 +285,7 @@ def _averages(tables: Sequence[DatasetTable]) -> Grid:
         "Averages over n data sets, in percent; |disparity| is that of a data set's average, gains are over "
         "the global model on the same data sets and clients"
     )
-    return Grid(title, columns, tuple(rows))
+    return TextTable(title, columns, tuple(rows))
 
 
 def _paper_average(method: str, datasets: Sequence[str]) -> DatasetAverage | None:

@@ -13,7 +13,7 @@ from fedml_spurious.results.averages import Spread
 from fedml_spurious.results.method_names import BASELINE, GLOBAL, HEADLINE
 from fedml_spurious.results.rows import QUANTITIES, MethodSummary
 from fedml_spurious.results.significance import FEW_CLIENTS, FEW_FL_SEEDS, LEVEL, RESAMPLES, Difference
-from fedml_spurious.results.text_tables import Document, Grid, print_document, to_latex, to_markdown
+from fedml_spurious.results.text_tables import Document, TextTable, print_document, to_latex, to_markdown
 
 POOLS = {"mean": "client mean", "weighted": "sample-weighted mean"}
 AGAINST_OURS = f"Disparity minus ours'\n[{LEVEL:.0%} CI]"
@@ -51,7 +51,7 @@ def _document(summaries: Sequence[MethodSummary], notes: Sequence[str]) -> Docum
     return [*grids, *filter(None, said)]
 
 
-def _grid(summaries: Sequence[MethodSummary], pool: str, average: str) -> Grid:
+def _grid(summaries: Sequence[MethodSummary], pool: str, average: str) -> TextTable:
     compared = pool == "mean" and any(summary.against_ours for summary in summaries)
     columns = ("method", *QUANTITIES.values(), *((AGAINST_OURS,) if compared else ()))
     rows = []
@@ -59,7 +59,7 @@ def _grid(summaries: Sequence[MethodSummary], pool: str, average: str) -> Grid:
         cells = [spread_cell(getattr(summary, pool)[name]) for name in QUANTITIES]
         difference = (difference_cell(summary.against_ours),) if compared else ()
         rows.append((summary.method, *cells, *difference))
-    return Grid(_title(summaries, average), columns, tuple(rows))
+    return TextTable(_title(summaries, average), columns, tuple(rows))
 
 
 def _title(summaries: Sequence[MethodSummary], average: str) -> str:

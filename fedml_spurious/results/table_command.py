@@ -15,7 +15,7 @@ from fedml_spurious.results.decisions import explain
 from fedml_spurious.results.finished_runs import FinishedRun, join_runs, load_run
 from fedml_spurious.results.joined_table import make_tables, to_csv, to_document
 from fedml_spurious.results.rows import Average
-from fedml_spurious.results.text_tables import Document, Grid, print_document, to_latex, to_markdown
+from fedml_spurious.results.text_tables import Document, TextTable, print_document, to_latex, to_markdown
 
 _PIPE_WIDTH = 110  # in a file or a pipe no terminal sets the width, and wrapped cells are hard to read
 
@@ -46,7 +46,7 @@ def show_runs(folders: Sequence[str], *, form: str, average: str, why: bool) -> 
 
 
 def _reasons(runs: Sequence[FinishedRun]) -> Document:
-    grids: list[Grid | str] = []
+    grids: list[TextTable | str] = []
     for run in runs:
         tables = [table for decision in run.decisions.values() for table in explain(decision)]
         grids += [f"{run.path}: {'' if tables else 'no coefficient was tuned; '}{run.dataset}", *tables]

@@ -13,7 +13,7 @@ from rich.text import Text
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table of text.
 
     Attributes:
@@ -35,7 +35,7 @@ class Grid:
         return column < self.left or (self.last_left and column == len(self.columns) - 1)
 
 
-Document = Sequence[Grid | str]
+Document = Sequence[TextTable | str]
 """Tables and paragraphs in the order in which they are read."""
 
 
@@ -64,7 +64,7 @@ def to_markdown(document: Document) -> str:
     )
 
 
-def _markdown_table(grid: Grid) -> str:
+def _markdown_table(grid: TextTable) -> str:
     rule = ["---" if grid.is_left(index) else "---:" for index in range(len(grid.columns))]
     lines = [grid.columns, rule, *grid.rows]
     return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
@@ -81,7 +81,7 @@ def to_latex(document: Document) -> str:
     return "\n".join(parts)
 
 
-def _latex_table(grid: Grid) -> str:
+def _latex_table(grid: TextTable) -> str:
     alignment = "".join("l" if grid.is_left(index) else "r" for index in range(len(grid.columns)))
     heading, *rows = (f"{' & '.join(map(_latex, line))} \\\\" for line in (grid.columns, *grid.rows))
     return "\n".join(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from personalization_tasks import batch_of, make, task
+from client_views import batch_of, make, view
 from torch import nn
 
 from fedml_spurious.config.sections import ExperimentArgs
@@ -17,7 +17,7 @@ from fedml_spurious.learning.fedavg import load_state
 from fedml_spurious.learning.losses import adversarial_disagreement
 from fedml_spurious.learning.metrics import Evaluation, evaluate
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import Candidate, ClientTask, Personalizer
+from fedml_spurious.personalization.base import Candidate, ClientView, Personalizer
 from fedml_spurious.results.method_names import SELECTED_BY
 
 ALL = sorted(METHODS)
@@ -33,7 +33,7 @@ def test_the_default_is_the_table_of_the_paper_and_the_extras_are_opt_in() -> No
 
 def test_a_method_is_given_no_test_set() -> None:
     """Every tensor of a task is of the training or the validation split, or an attack on one of them."""
-    assert {field.name for field in fields(ClientTask)} == {
+    assert {field.name for field in fields(ClientView)} == {
         "client", "fl_seed", "p_seed", "train", "aligned", "val", "adversarial", "global_model", "training",
         "initial",
     }  # fmt: skip
@@ -41,7 +41,7 @@ def test_a_method_is_given_no_test_set() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_global_model_and_the_data_are_left_untouched(name: str) -> None:
-    given = task()
+    given = view()
     before = copy.deepcopy(given)
     make(name).personalize(given)
     for key, value in given.global_model.state_dict().items():
@@ -61,7 +61,7 @@ FROM_SCRATCH = {"local"}  # by definition it never sees the global model; see te
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - FROM_SCRATCH))
 def test_it_starts_at_the_global_model(name: str) -> None:
-    given = task()
+    given = view()
     starts: list[bool] = []
 
     def observe(model: nn.Module, epoch: int, batch: int) -> None:
@@ -76,8 +76,8 @@ def test_it_starts_at_the_global_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_same_seed_same_model_and_another_seed_another(name: str) -> None:
-    first, again = (make(name).personalize(task()).state for _ in range(2))
-    other = make(name).personalize(task(p_seed=1)).state
+    first, again = (make(name).personalize(view()).state for _ in range(2))
+    other = make(name).personalize(view(p_seed=1)).state
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
@@ -85,8 +85,8 @@ def test_same_seed_same_model_and_another_seed_another(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_one_object_serves_client_after_client(name: str) -> None:
     method = make(name)
-    method.personalize(task(client=1))
-    again, expected = method.personalize(task()).state, make(name).personalize(task()).state
+    method.personalize(view(client=1))
+    again, expected = method.personalize(view()).state, make(name).personalize(view()).state
     assert all(torch.equal(again[key], expected[key]) for key in expected)
 
 
@@ -94,7 +94,7 @@ def test_one_object_serves_client_after_client(name: str) -> None:
 @pytest.mark.parametrize(("count", "classes"), [(2, 2), (2, 1), (8, 1), (9, 3)])
 def test_small_and_one_sided_clients_work(name: str, count: int, classes: int) -> None:
     """9 samples leave a single one for the second batch; one of each client is bias-conflicting."""
-    given = task(count, classes=classes, conflicting=1)
+    given = view(count, classes=classes, conflicting=1)
     assert not make(name).not_applicable(given)
     state = make(name).personalize(given).state
     assert all(torch.isfinite(value).all() for value in state.values())
@@ -112,7 +112,7 @@ NEED_ALIGNED = {"uw", "group_dro"}
 def test_it_is_not_applicable_where_it_must_be_and_never_plain_fine_tuning(
     name: str, conflicting: int, missing: str, methods: set[str]
 ) -> None:
-    given = task(8, conflicting=conflicting)
+    given = view(8, conflicting=conflicting)
     reason = make(name).not_applicable(given)
     if name not in methods:
         assert not reason
@@ -125,7 +125,7 @@ def test_it_is_not_applicable_where_it_must_be_and_never_plain_fine_tuning(
 @pytest.mark.parametrize("name", ALL)
 def test_the_global_generators_are_left_alone(name: str) -> None:
     before = torch.get_rng_state()
-    make(name).personalize(task())
+    make(name).personalize(view())
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -140,7 +140,7 @@ def test_the_global_generators_are_left_alone(name: str) -> None:
     ],
 )
 def test_without_its_terms_a_method_is_fine_tuning_bit_for_bit(name: str, options: dict[str, float]) -> None:
-    given = task(epochs=1)  # one candidate, so that the score cannot differ
+    given = view(epochs=1)  # one candidate, so that the score cannot differ
     expected = make("ft").personalize(given).state
     actual = make(name, **options).personalize(given).state
     assert all(torch.equal(actual[key], expected[key]) for key in expected)
@@ -148,7 +148,7 @@ def test_without_its_terms_a_method_is_fine_tuning_bit_for_bit(name: str, option
 
 def test_the_objective_is_the_sum_of_its_terms() -> None:
     """CE + lam_adv * BCE + lam_l2 * ||w_g - w_p||^2, every term computed apart, in double precision."""
-    given = task()
+    given = view()
     model = copy.deepcopy(given.global_model).double().train()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -177,7 +177,7 @@ def test_the_objective_is_the_sum_of_its_terms() -> None:
 
 
 def test_adversarial_images_do_not_move_batchnorm_statistics() -> None:
-    given = task()
+    given = view()
     with_term, without = copy.deepcopy(given.global_model).train(), copy.deepcopy(given.global_model).train()
     make("adv", lam_adv=1.0).loss(with_term, batch_of(given))
     make("ft").loss(without, batch_of(given))
@@ -187,7 +187,7 @@ def test_adversarial_images_do_not_move_batchnorm_statistics() -> None:
 
 @pytest.mark.parametrize("name", ["adv", "ours"])
 def test_the_adversarial_term_keeps_predictions_on_x_adv_near_the_global_ones(name: str) -> None:
-    given = task(rate=0.02)
+    given = view(rate=0.02)
 
     reference = given.adversarial
     certain = reference.train_z.log()  # logits whose softmax is z_g: the least possible disagreement
@@ -206,7 +206,7 @@ def test_the_adversarial_term_keeps_predictions_on_x_adv_near_the_global_ones(na
 
 @pytest.mark.parametrize("name", ["l2", "ours"])
 def test_the_l2_term_keeps_the_weights_near(name: str) -> None:
-    given = task()
+    given = view()
 
     def distance(state: dict[str, torch.Tensor]) -> float:
         return sum(
@@ -269,7 +269,7 @@ class Scripted(Personalizer[Any]):
     ("scores", "epoch"), [([0.1, 0.9, 0.3], 2), ([0.5, 0.5, 0.5], 1), ([0.1, 0.4, 0.4], 2)]
 )
 def test_the_best_epoch_is_kept_and_ties_go_to_the_earliest(scores: list[float], epoch: int) -> None:
-    given = task()
+    given = view()
     at_the_end: dict[int, dict[str, torch.Tensor]] = {}
 
     def observe(model: nn.Module, number: int, batch: int) -> None:
@@ -284,14 +284,14 @@ def test_the_best_epoch_is_kept_and_ties_go_to_the_earliest(scores: list[float],
 
 
 def test_observing_does_not_change_the_result() -> None:
-    given = task()
+    given = view()
     quiet = make("ours").personalize(given).state
     watched = make("ours").personalize(given, lambda model, epoch, batch: model.eval()).state
     assert all(torch.equal(quiet[key], watched[key]) for key in quiet)
 
 
 def test_the_reference_is_of_the_frozen_global_model() -> None:
-    given = task()
+    given = view()
     model = given.global_model.eval()
     reference = given.adversarial
     expected = Attack("linf", 0.05)(model, given.train.x, given.train.y)

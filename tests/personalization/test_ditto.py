@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personalization_tasks import batch_of, make, task
+from client_views import batch_of, make, view
 from torch import nn
 
 
@@ -14,7 +14,7 @@ from torch import nn
 def test_its_gradient_is_that_of_cross_entropy_plus_lam_times_the_drift(lam: float) -> None:
     """For linear logits: X^T (softmax - onehot) / B + lam (w_p - w_g), written out."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(108, 3, bias=False)).double()
-    batch = batch_of(task())
+    batch = batch_of(view())
     w_g = torch.linspace(-1, 1, 324, dtype=torch.float64).view(3, 108)
     batch = replace(batch, x=batch.x.double(), w_g=(w_g,))
     make("ditto", lam=lam).loss(model, batch).backward()
@@ -33,14 +33,14 @@ def test_a_default_of_one_tenth() -> None:
 
 def test_it_is_the_l2_term_with_half_the_coefficient() -> None:
     """lam / 2 = lam_l2, and 0.5 / 2 is exact; the proximal term of FedProx is the same with mu = lam."""
-    given = task()
+    given = view()
     ditto = make("ditto", lam=0.5).personalize(given).state
     proximal = make("l2", lam_l2=0.25).personalize(given).state
     assert all(torch.equal(ditto[key], proximal[key]) for key in ditto)
 
 
 def test_more_pull_ends_nearer_to_the_global_model() -> None:
-    given = task()
+    given = view()
     distances = []
     for lam in (0.0, 1.0, 100.0):
         state = make("ditto", lam=lam).personalize(given).state

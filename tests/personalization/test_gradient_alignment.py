@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personalization_tasks import batch_of, make, task
+from client_views import batch_of, make, view
 from torch import Tensor, nn
 
 from fedml_spurious.learning.fedavg import load_state
-from fedml_spurious.personalization.base import ClientTask
+from fedml_spurious.personalization.base import ClientView
 from fedml_spurious.personalization.gradient_alignment import input_gradients, misalignment
 
 
@@ -36,7 +36,7 @@ def test_a_vanishing_gradient_adds_nothing_and_harms_nothing() -> None:
 def test_input_gradients_of_linear_logits_in_closed_form() -> None:
     """grad_x CE = (softmax - onehot) W, for every sample by itself."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(108, 3)).double()
-    batch = batch_of(task())
+    batch = batch_of(view())
     x = batch.x.double()
     probabilities = model(x).softmax(dim=1)
     expected = (probabilities - torch.eye(3, dtype=torch.float64)[batch.y]) @ model[1].weight
@@ -44,7 +44,7 @@ def test_input_gradients_of_linear_logits_in_closed_form() -> None:
     torch.testing.assert_close(actual, expected.detach(), rtol=1e-12, atol=1e-12)
 
 
-def penalty(given: ClientTask, model: nn.Module, lam: float) -> tuple[float, Tensor]:
+def penalty(given: ClientView, model: nn.Module, lam: float) -> tuple[float, Tensor]:
     """The part of the objective that is not cross-entropy, and its gradient in the last layer."""
     batch = batch_of(given)
     batch = replace(batch, x=batch.x.double(), f_g=copy.deepcopy(batch.f_g).double())
@@ -59,7 +59,7 @@ def penalty(given: ClientTask, model: nn.Module, lam: float) -> tuple[float, Ten
 
 
 def test_its_gradient_in_the_weights_agrees_with_finite_differences() -> None:
-    given = task()
+    given = view()
     model = copy.deepcopy(given.global_model).double()
     with torch.no_grad():
         model[4].weight.add_(0.3 * torch.linspace(-1, 1, 192).view(3, 64))
@@ -77,7 +77,7 @@ def test_its_gradient_in_the_weights_agrees_with_finite_differences() -> None:
 
 def test_where_the_models_are_the_same_there_is_no_penalty() -> None:
     """On a network without BatchNorm, whose training mode would make the two differ."""
-    given = task(model=nn.Sequential(nn.Flatten(), nn.Linear(108, 8), nn.Tanh(), nn.Linear(8, 3)))
+    given = view(model=nn.Sequential(nn.Flatten(), nn.Linear(108, 8), nn.Tanh(), nn.Linear(8, 3)))
     batch = batch_of(given)
     with_term = make("grad_align", lam=5.0).loss(copy.deepcopy(given.global_model), batch)
     without = make("ft").loss(copy.deepcopy(given.global_model), batch)
@@ -85,7 +85,7 @@ def test_where_the_models_are_the_same_there_is_no_penalty() -> None:
 
 
 def test_training_with_it_keeps_the_input_gradients_nearer_to_the_global_ones() -> None:
-    given = task(rate=0.02)
+    given = view(rate=0.02)
 
     def angle_term(state: dict[str, Tensor]) -> float:
         model = copy.deepcopy(given.global_model)
@@ -106,7 +106,7 @@ def test_training_with_it_keeps_the_input_gradients_nearer_to_the_global_ones() 
 
 
 def test_the_penalty_moves_no_batchnorm_statistic() -> None:
-    given = task()
+    given = view()
     before = copy.deepcopy(given.global_model)
     assert before.training  # the global model is used in eval mode all the same
     with_term, without = copy.deepcopy(before), copy.deepcopy(before)

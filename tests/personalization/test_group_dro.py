@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from personalization_tasks import batch_of, make, task
+from client_views import batch_of, make, view
 from torch import nn
 
 from fedml_spurious.personalization.base import Batch
@@ -27,7 +27,7 @@ class Constant(nn.Module):
 
 def batch(y: list[int], aligned: list[bool]) -> Batch:
     x = torch.zeros(len(y), 3, 6, 6, dtype=torch.float64)
-    return replace(batch_of(task()), x=x, y=torch.tensor(y), aligned=torch.tensor(aligned))
+    return replace(batch_of(view()), x=x, y=torch.tensor(y), aligned=torch.tensor(aligned))
 
 
 def test_two_steps_follow_the_algorithm() -> None:

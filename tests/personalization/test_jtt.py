@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from personalization_tasks import make, network, samples, task
+from client_views import make, network, samples, view
 from torch import Tensor, nn
 
 from fedml_spurious.learning.client_data import Labelled
 from fedml_spurious.learning.training import LocalTraining
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import Batch, ClientTask, Personalizer
+from fedml_spurious.personalization.base import Batch, ClientView, Personalizer
 from fedml_spurious.personalization.jtt import JustTrainTwice, error_set, upsampled
 
 
 class Recording(JustTrainTwice):
     """Notes the rows that it trains on, which it knows by their first pixel, and the model before each."""
 
-    def __init__(self, given: ClientTask, **options: Any) -> None:
+    def __init__(self, given: ClientView, **options: Any) -> None:
         super().__init__(self.settings_type(**options))
         self.pixels = given.train.x[:, 1, 0, 0].tolist()
         assert len(set(self.pixels)) == len(self.pixels)
@@ -46,7 +46,7 @@ class Given(Personalizer[Any]):
         super().__init__(METHODS["ft"].settings_type())
         self.rows_of_an_epoch = np.array(rows)
 
-    def sequence(self, task: ClientTask, rng: np.random.Generator) -> Any:
+    def sequence(self, view: ClientView, rng: np.random.Generator) -> Any:
         return rng.permutation(self.rows_of_an_epoch)
 
 
@@ -71,7 +71,7 @@ def test_errors_stand_in_an_epoch_exactly_so_often(multiplicity: int) -> None:
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_both_stages_train_on_what_they_should(epochs: int) -> None:
     """Stage 1: T passes over all samples. Stage 2: in every epoch the correct once, the errors 50 times."""
-    given = task(21, rate=0.002)
+    given = view(21, rate=0.002)
     method = Recording(given, identification_epochs=epochs)
     method.personalize(given)
     first, second = method.rows[: 21 * epochs], method.rows[21 * epochs :]
@@ -90,7 +90,7 @@ def test_both_stages_train_on_what_they_should(epochs: int) -> None:
         assert counts == {row: 50 if wrong else 1 for row, wrong in enumerate(errors)}
 
 
-def _after_stage_one(given: ClientTask, rows: list[int]) -> dict[str, Tensor]:
+def _after_stage_one(given: ClientView, rows: list[int]) -> dict[str, Tensor]:
     """Adam on the recorded rows in batches of 8, the last one of an epoch smaller, written out."""
     model = copy.deepcopy(given.global_model).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=given.training.learning_rate, fused=True)
@@ -104,7 +104,7 @@ def _after_stage_one(given: ClientTask, rows: list[int]) -> dict[str, Tensor]:
 
 def test_stage_two_starts_anew_from_the_global_model() -> None:
     """Neither weights, statistics nor the optimiser's moments remember stage 1."""
-    given = task(21, rate=0.002)
+    given = view(21, rate=0.002)
     method = Recording(given)
     actual = method.personalize(given).state
     start = method.models[21]
@@ -115,13 +115,13 @@ def test_stage_two_starts_anew_from_the_global_model() -> None:
 
 
 def test_the_two_stages_visit_the_samples_in_other_orders() -> None:
-    given = task(21, rate=0.002)
+    given = view(21, rate=0.002)
     method = Recording(given, multiplicity=1)
     method.personalize(given)
     assert method.rows[:21] != method.rows[21:42]
 
 
-def _thirds(wrong: set[int], conflicting: set[int]) -> ClientTask:
+def _thirds(wrong: set[int], conflicting: set[int]) -> ClientView:
     """Ten samples that a linear model classifies by their brightest channel, some labels of them wrong.
 
     The learning rate is too small to change a prediction.
@@ -130,7 +130,7 @@ def _thirds(wrong: set[int], conflicting: set[int]) -> ClientTask:
     with torch.no_grad():
         model[2].weight.copy_(100 * torch.eye(3))
         model[2].bias.zero_()
-    given = task(10, model=model)
+    given = view(10, model=model)
     x = torch.zeros(10, 3, 6, 6)
     y = torch.arange(10) % 3
     x[torch.arange(10), y] = 1.0
@@ -159,7 +159,7 @@ def test_an_empty_error_set_is_fine_tuning_bit_for_bit_and_logged(caplog: pytest
 
 
 def test_only_the_second_stage_is_observed() -> None:
-    given = task(21, rate=0.002)
+    given = view(21, rate=0.002)
     epochs: list[int] = []
     make("jtt").personalize(given, lambda model, epoch, batch: epochs.append(epoch))
     assert epochs == sorted(epochs)

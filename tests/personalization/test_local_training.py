@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from personalization_tasks import initial_network, make, network, task
+from client_views import initial_network, make, network, view
 from torch import Tensor, nn
 
 from fedml_spurious.common.seeds import Purpose, generator
@@ -17,7 +17,7 @@ from fedml_spurious.learning.metrics import evaluate
 
 
 def test_it_is_a_plain_training_loop_from_the_initial_weights() -> None:
-    given = task(count=21, epochs=3, p_seed=4, client=2)
+    given = view(count=21, epochs=3, p_seed=4, client=2)
     model = initial_network().train()
     # The bias before BatchNorm has no gradient but rounding, which Adam magnifies: take the same kernels.
     optimizer = torch.optim.Adam(model.parameters(), lr=given.training.learning_rate, fused=True)
@@ -39,7 +39,7 @@ def test_it_is_a_plain_training_loop_from_the_initial_weights() -> None:
 
 
 def test_no_global_model_and_no_adversarial_example_changes_it() -> None:
-    given = task()
+    given = view()
     other = network()
     with torch.no_grad():
         for value in other.state_dict().values():
@@ -60,7 +60,7 @@ def test_no_global_model_and_no_adversarial_example_changes_it() -> None:
 
 def test_it_learns_and_has_its_own_number_of_epochs() -> None:
     """From scratch three epochs are too few where the fine-tuning is done; twenty are not."""
-    given = task(count=60, epochs=3)
+    given = view(count=60, epochs=3)
     ends: list[int] = []
 
     def observe(model: nn.Module, epoch: int, batch: int) -> None:

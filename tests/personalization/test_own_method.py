@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 from click.testing import CliRunner
-from personalization_tasks import make, task
+from client_views import make, view
 
 from fedml_spurious.cli import main
 from fedml_spurious.learning.fedavg import load_state
@@ -37,7 +37,7 @@ def test_it_is_under_40_lines() -> None:
 
 @pytest.mark.parametrize("keep", [0.0, 0.25, 1.0])
 def test_it_mixes_fine_tuned_and_global_weights(example: ModuleType, keep: float) -> None:
-    given = task()
+    given = view()
     w_g, tuned = given.global_model.state_dict(), make("ft").personalize(given)
     actual = example.WiseFT(example.WiseFTSettings(keep=keep)).personalize(given)
     for name, w_p in tuned.state.items():

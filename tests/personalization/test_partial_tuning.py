@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from personalization_tasks import batch_of, make, task
+from client_views import batch_of, make, view
 from torch import nn
 
 from fedml_spurious.learning.models import build_model
@@ -12,7 +12,7 @@ from fedml_spurious.personalization.partial_tuning import last_layer
 
 
 def changed(name: str) -> set[str]:
-    given = task()
+    given = view()
     state = make(name).personalize(given).state
     before = given.global_model.state_dict()
     return {key for key in before if not torch.equal(state[key], before[key])}
@@ -34,7 +34,7 @@ def test_the_head_of_the_paper_s_networks_is_their_classifier(name: str, size: i
 
 
 def test_bn_is_not_applicable_to_a_network_without_batchnorm() -> None:
-    given = task(model=nn.Sequential(nn.Flatten(), nn.Linear(108, 3)))
+    given = view(model=nn.Sequential(nn.Flatten(), nn.Linear(108, 3)))
     assert make("bn").not_applicable(given) == "the network has no BatchNorm weights"
     with pytest.raises(ValueError, match="bn is not applicable"):
         make("bn").personalize(given)
@@ -42,7 +42,7 @@ def test_bn_is_not_applicable_to_a_network_without_batchnorm() -> None:
 
 def test_head_trains_on_the_features_of_the_global_model_in_eval_mode() -> None:
     """The first loss is the cross-entropy of the global model in eval mode."""
-    given = task()
+    given = view()
     actual = make("head").loss(given.global_model.train(), batch_of(given))
     logits = given.global_model.eval()(given.train.x)
     torch.testing.assert_close(actual, nn.functional.cross_entropy(logits, given.train.y))

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from personalization_tasks import make
+from client_views import make
 
 from data_partition.colored_mnist import Options, build
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import SealedError
 from fedml_spurious.config.file import check_settings
 from fedml_spurious.experiment.client import ClientStep
-from fedml_spurious.experiment.work import Work
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import load_training_data
 from fedml_spurious.learning.models import build_model
 from fedml_spurious.learning.training import LocalTraining
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import ClientTask, make_adversarial_reference
+from fedml_spurious.personalization.base import ClientView, make_adversarial_reference
 
 ALL = sorted(METHODS)
 HOOKS = ("prepare", "sequence", "loss", "score")
@@ -64,7 +64,7 @@ def test_reading_it_raises_wherever_a_method_computes(
         monkeypatch.setattr(METHODS[name], hook, spying_on(hook, getattr(METHODS[name], hook)))
     tiny["experiment_args"] = {"methods": [name]}
     step = ClientStep(check_settings(tiny, source="a test"), data, network(), "0001", eps=0.03, fl_seed=0)
-    result = step.run(Work(name, 0, 0, "0001")).result
+    result = step.run(ResultKey(name, 0, 0, "0001")).result
     assert set(tried) == set(HOOKS)
     assert result.acc_bc is not None  # and afterwards the measurement has it
 
@@ -82,7 +82,7 @@ def test_a_method_works_where_the_test_sets_do_not_exist(
         model = network()
         adversarial = make_adversarial_reference(model, found.train, found.val, Attack("linf", 0.03))
         training = LocalTraining(epochs=1, batch_size=16)
-        task = ClientTask(
+        view = ClientView(
             1, 0, 0, found.train, found.aligned, found.val, adversarial, model, training, network
         )
-        assert make(name).personalize(task).selected_epoch == 1
+        assert make(name).personalize(view).selected_epoch == 1

@@ -7,15 +7,15 @@ import re
 
 from rich.console import Console
 
-from fedml_spurious.results.text_tables import Grid, print_document, to_latex, to_markdown
+from fedml_spurious.results.text_tables import TextTable, print_document, to_latex, to_markdown
 
-GRID = Grid(
+GRID = TextTable(
     "Data set a_b, 50 % & more",
     ("method", "|Disparity|", "why"),
     (("grad_align", "-0.100 ± 0.010", "10 lowers [it]"), ("ft", "N/A", "{x} #1 $2 ^ ~ \\")),
     last_left=True,
 )
-DOCUMENT: list[Grid | str] = [GRID, "A sentence with 5 % and colored_mnist, from 3-5 to -0.5."]
+DOCUMENT: list[TextTable | str] = [GRID, "A sentence with 5 % and colored_mnist, from 3-5 to -0.5."]
 
 
 def environments(latex: str) -> list[tuple[str, str]]:

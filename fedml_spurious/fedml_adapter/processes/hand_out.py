@@ -46,9 +46,9 @@ def share_clients(counts: Mapping[int, int], ranks: Sequence[int]) -> dict[int, 
 def describe(task: Task) -> str:
     """A task in words, for messages."""
     if isinstance(task, Personalize):
-        work = task.work
-        seeds = f"fl{work.fl_seed}" + ("" if work.p_seed is None else f", p{work.p_seed}")
-        return f"personalization, client {work.client}, method {work.method}, seeds {seeds}"
+        key = task.key
+        seeds = f"fl{key.fl_seed}" + ("" if key.p_seed is None else f", p{key.p_seed}")
+        return f"personalization, client {key.client}, method {key.method}, seeds {seeds}"
     return f"{_WORDS[type(task)]}, client {task.client}"
 
 

@@ -25,7 +25,7 @@ from fedml_spurious.experiment.run import run_experiment
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, mpi_rank, threads_of
 from fedml_spurious.fedml_adapter.processes.server_process import hire
 from fedml_spurious.fedml_adapter.processes.situation import LAST_WORDS, Situation, StoppedError, Terminated
-from fedml_spurious.fedml_adapter.processes.worker_process import log_path, work
+from fedml_spurious.fedml_adapter.processes.worker_process import log_path, run_worker
 
 TERMINATED = 128 + signal.SIGTERM
 # All ranks find the same mistake; the others give rank 0 the time to say it and to end them.
@@ -59,7 +59,7 @@ def run_rank(
             here = torch.device("cpu")
             run_experiment(settings, output, resume=resume, console=console, hire=staff, device=here)
         else:
-            work(settings, output, rank, situation, threads)
+            run_worker(settings, output, rank, situation, threads)
     except BaseException as error:  # noqa: BLE001  # whatever it is, no other process may wait for this one
         # A second end must not disturb this one; rank 0 has something to say first.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if rank.number else signal.SIG_IGN)

@@ -10,8 +10,8 @@ from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import TaskT
-from fedml_spurious.experiment.work import Work
 from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
 from fedml_spurious.fedml_adapter.arguments import fedml_arguments
 from fedml_spurious.fedml_adapter.processes.hand_out import HandOut, describe, share_clients
@@ -113,12 +113,12 @@ class RemoteWorkers:
             idle.add(answer.sender)
             yield busy.pop(answer.sender), from_plain(answer.content["answer"])
 
-    def collect_models(self, plan: Sequence[Work]) -> None:
+    def collect_models(self, plan: Sequence[ResultKey]) -> None:
         """Tell every silo which of the models that it keeps are the final ones."""
         if self.owners is None or not self.settings.personalization_args.save_models:
             return
         for rank in self.server.ranks:
-            own = [work for work in plan if self.owners[work.client] == rank]
+            own = [key for key in plan if self.owners[key.client] == rank]
             self.server.doing[rank] = "collecting its models"
             self.server.post(rank, Kind.COLLECT, {"plan": to_plain(own)})
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedml_spurious.experiment import tasks, work
+from fedml_spurious.experiment import result_key, tasks
 from fedml_spurious.learning import attacks, batchnorm, metrics
 from fedml_spurious.learning.fedavg import State, WeightedSum
 from fedml_spurious.results import rows
@@ -27,7 +27,7 @@ _TYPE, _TUPLE = "@type", "@tuple"
 @cache
 def _known() -> dict[str, type[Any]]:
     """The dataclasses that tasks and answers are made of, by name."""
-    modules = (attacks, batchnorm, metrics, tasks, work, rows)
+    modules = (attacks, batchnorm, metrics, result_key, rows, tasks)
     found = [item for module in modules for item in vars(module).values() if isinstance(item, type)]
     return {item.__name__: item for item in found if is_dataclass(item)}
 

@@ -13,11 +13,11 @@ import torch
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.inputs import global_model
+from fedml_spurious.experiment.inputs import initial_network
+from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import Personalize, TaskRunner
-from fedml_spurious.experiment.work import Outcome, Work
 from fedml_spurious.fedml_adapter.arguments import fedml_arguments
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
 from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
@@ -59,7 +59,7 @@ class Worker:
         self.endpoint, self.settings, self.data, self.device = endpoint, settings, data, device
         self.situation, self.own_clients = situation, own_clients
         self.store = None if vault is None else ResultStore(RunFolder(vault))
-        self.model = global_model(settings, data, 0).to(device)
+        self.model = initial_network(settings, data, 0).to(device)
         self.runner = TaskRunner(settings, data, device)
         self._weights: tuple[str, State] = ("", {})
         self._fresh = False
@@ -135,13 +135,13 @@ class Worker:
     def _keep(self, task: Personalize, outcome: Outcome) -> Outcome:
         """Store what a silo keeps for itself; only metrics go on."""
         if self.store is not None and outcome.state is not None:
-            self.store.add(task.work, outcome)
+            self.store.add(task.key, outcome)
         return replace(outcome, state=None)
 
-    def _collect(self, plan: Sequence[Work]) -> None:
+    def _collect(self, plan: Sequence[ResultKey]) -> None:
         """Give the final ones of the models that are kept here the names that they have in a run folder."""
-        for work in plan:
-            self._require_own(work.client)
+        for key in plan:
+            self._require_own(key.client)
         if self.store is not None:
             self.store.collect_models(plan)
 

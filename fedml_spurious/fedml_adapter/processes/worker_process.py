@@ -36,8 +36,8 @@ _FAREWELL = 5.0
 _ROOM = 100_000  # log records that are kept until rank 0 has found the run folder good
 
 
-def work(settings: Settings, output: Path, rank: Rank, situation: Situation, threads: int) -> None:
-    """Work for rank 0 until the run is done.
+def run_worker(settings: Settings, output: Path, rank: Rank, situation: Situation, threads: int) -> None:
+    """ResultKey for rank 0 until the run is done.
 
     Args:
         settings: settings of the run.
@@ -58,7 +58,7 @@ def work(settings: Settings, output: Path, rank: Rank, situation: Situation, thr
 
             endpoint = connect(settings, rank)
             try:
-                _work(settings, output, rank, situation, threads, endpoint, buffer)
+                _serve_until_done(settings, output, rank, situation, threads, endpoint, buffer)
             except BaseException as error:
                 situation.server_knows = _report(endpoint, error, situation.phase, log_path(output, rank))
                 raise
@@ -72,7 +72,7 @@ def log_path(output: Path, rank: Rank) -> Path:
     return output / "logs" / f"rank{rank.number}.log"
 
 
-def _work(
+def _serve_until_done(
     settings: Settings,
     output: Path,
     rank: Rank,

@@ -22,7 +22,8 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.file import check_settings
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.federated_step import global_model
+from fedml_spurious.experiment.inputs import initial_network
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import (
     BatchNormSums,
     CountFooled,
@@ -31,7 +32,6 @@ from fedml_spurious.experiment.tasks import (
     Workers,
     in_order,
 )
-from fedml_spurious.experiment.work import Work
 from fedml_spurious.fedml_adapter.local_workers import LocalWorkers
 from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
 from fedml_spurious.fedml_adapter.processes.messages import Kind
@@ -85,7 +85,7 @@ def remote(
 
 def everything(settings: Settings, data: SplitFolder, workers: Workers) -> tuple[list[State], list[Any]]:
     """The global model after every round, and the answers to tasks of all kinds, without times."""
-    model = global_model(settings, data, 0)
+    model = initial_network(settings, data, 0)
     start = copy.deepcopy(model)
     states: list[State] = []
     workers.use(start, "start")
@@ -105,7 +105,7 @@ def everything(settings: Settings, data: SplitFolder, workers: Workers) -> tuple
     answers.append(in_order(workers, [CountFooled(client, 0.031) for client in data.client_ids]))
     answers.append(in_order(workers, [BatchNormSums(client, "features.1") for client in data.client_ids]))
     tasks = [
-        Personalize(Work(method, 0, p_seed, client, options), 0.031)
+        Personalize(ResultKey(method, 0, p_seed, client, options), 0.031)
         for client in data.client_ids
         for p_seed in (0, 1)
         for method, options in (("ft", ()), ("ours", (("lam_adv", 0.1), ("lam_l2", 1.0))))
@@ -153,7 +153,7 @@ def test_the_same_bits_as_one_process(
 
 def test_weights_travel_once_per_round_and_worker(settings: Settings, splits: Path) -> None:
     data = SplitFolder(splits)
-    model = global_model(settings, data, 0)
+    model = initial_network(settings, data, 0)
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     with remote(settings, splits, 2, silos=False) as (team, endpoint):
 

@@ -13,8 +13,8 @@ import torch
 from fedml.core.distributed.communication.message import Message
 
 from fedml_spurious.experiment import tasks
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import Personalize
-from fedml_spurious.experiment.work import Work
 from fedml_spurious.fedml_adapter.processes.grpc_link import _MessageUnpickler
 from fedml_spurious.fedml_adapter.processes.wire import (
     digest,
@@ -64,7 +64,7 @@ def test_partial_sums_that_travelled_give_the_same_bits_as_one_sum() -> None:
 
 
 def test_a_task_travels_as_plain_data() -> None:
-    task = Personalize(Work("ours", 1, None, "0003", (("lam_adv", 0.1),)), 0.031)
+    task = Personalize(ResultKey("ours", 1, None, "0003", (("lam_adv", 0.1),)), 0.031)
     plain = to_plain(task)
     assert isinstance(plain, dict)
     assert from_plain(through_pickle(plain)) == task

@@ -10,7 +10,7 @@ from fedml_spurious.results.rows import ClientResult
 
 
 @dataclass(frozen=True)
-class Work:
+class ResultKey:
     """One method with one pair of seeds for one client.
 
     Attributes:

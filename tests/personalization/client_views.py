@@ -11,7 +11,7 @@ from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
 from fedml_spurious.learning.training import LocalTraining
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import Batch, ClientTask, Personalizer, make_adversarial_reference
+from fedml_spurious.personalization.base import Batch, ClientView, Personalizer, make_adversarial_reference
 
 
 def initial_network() -> nn.Module:
@@ -44,7 +44,7 @@ def samples(count: int, seed: int, classes: int = 3) -> Labelled:
     return Labelled(x, y)
 
 
-def task(
+def view(
     count: int = 20,
     *,
     classes: int = 3,
@@ -54,7 +54,7 @@ def task(
     conflicting: int | None = None,
     client: int = 0,
     model: nn.Module | None = None,
-) -> ClientTask:
+) -> ClientView:
     """A client of ``count`` samples; a fifth of them, the first ones, are bias-conflicting by default."""
     model = model or network()
     train, val = samples(count, 1 + 10 * client, classes), samples(6, 2, classes)
@@ -62,7 +62,7 @@ def task(
     aligned = torch.ones(count, dtype=torch.bool)
     aligned[: count // 5 if conflicting is None else conflicting] = False
     training = LocalTraining(epochs, 8, rate)
-    return ClientTask(client, 0, p_seed, train, aligned, val, adversarial, model, training, initial_network)
+    return ClientView(client, 0, p_seed, train, aligned, val, adversarial, model, training, initial_network)
 
 
 def make(name: str, **options: Any) -> Personalizer[Any]:
@@ -70,7 +70,7 @@ def make(name: str, **options: Any) -> Personalizer[Any]:
     return METHODS[name](METHODS[name].settings_type(**options))
 
 
-def batch_of(given: ClientTask) -> Batch:
+def batch_of(given: ClientView) -> Batch:
     """All training samples of a client as one batch."""
     weights = tuple(parameter.detach() for parameter in given.global_model.parameters())
     reference = given.adversarial
