@@ -20,10 +20,11 @@ from pydantic import BaseModel, Field
 from data_partition.celeba.build import FederationPlan, build_celeba
 from data_partition.celeba.clients import deal_identities, personalized_clients, plan_clients
 from data_partition.celeba.download import download_celeba
-from data_partition.celeba.labels import CelebALabels, IndexArray
+from data_partition.celeba.labels import CelebALabels
 from data_partition.celeba.options import CelebAOptions
 from data_partition.command import partition_command
 from data_partition.registry import Progress
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 
 NAME = "celeba_real"

@@ -32,13 +32,14 @@ from data_partition.celeba.groups import (
     find_group_counts,
     read_group_counts,
 )
-from data_partition.celeba.labels import CelebALabels, Group, IndexArray
+from data_partition.celeba.labels import CelebALabels, Group
 from data_partition.celeba.options import CelebAOptions
 from data_partition.celeba.reserve import DRAW, Reserve, reserve_identities
 from data_partition.command import partition_command
 from data_partition.dealing import largest_remainder
 from data_partition.registry import Progress
 from data_partition.split_files.meta import client_name
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
 from fedml_spurious.common.storage import sha256_of

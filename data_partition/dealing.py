@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.split_files.samples import IndexArray
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 
 _SWAPS_PER_HOLDING = 10

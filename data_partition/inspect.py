@@ -17,7 +17,7 @@ from fedml_spurious.common.errors import InputError
 
 if TYPE_CHECKING:
     from data_partition.split_files.folder import SplitFolder
-    from data_partition.split_files.samples import IndexArray
+    from fedml_spurious.common.arrays import IndexArray
 
 _SHOWN_PROBLEMS = 20
 

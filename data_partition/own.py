@@ -19,8 +19,9 @@ from data_partition.dealing import divide_into_splits
 from data_partition.options import check_ratios
 from data_partition.registry import Progress
 from data_partition.split_files.meta import SPLITS, SplitInfo, client_name, meta_path
-from data_partition.split_files.samples import IndexArray, Samples, alignment
+from data_partition.split_files.samples import Samples, alignment
 from data_partition.split_files.writer import SplitWriter
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
 from fedml_spurious.common.validation import describe_errors

@@ -19,7 +19,7 @@ from data_partition.command import summarize
 from data_partition.options import Ratios
 from data_partition.own import Images, write_splits
 from data_partition.split_files.meta import SPLITS
-from data_partition.split_files.samples import IndexArray
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.cli_errors import friendly
 from fedml_spurious.common.errors import InputError
 

@@ -21,7 +21,6 @@ from data_partition.celeba.labels import (
     SPURIOUS_NAMES,
     CelebALabels,
     Group,
-    IndexArray,
     celeba_folder,
     read_labels,
 )
@@ -32,6 +31,7 @@ from data_partition.dealing import round_half_up
 from data_partition.registry import Progress
 from data_partition.split_files.meta import (
     SPLITS,
+    TRAINING_SPLITS,
     ClientMeta,
     SplitInfo,
     SplitMeta,
@@ -42,12 +42,12 @@ from data_partition.split_files.meta import (
 )
 from data_partition.split_files.samples import Samples, alignment, count_groups
 from data_partition.split_files.writer import SplitWriter, already_there
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
 
 # The same name for the folder and for the zip, because their checksum is the same.
 IMAGES_KEY = "img_align_celeba"
-_TRAINING_SPLITS = ("train", "val")
 _DIGEST_WORK = 0.1  # reading a file takes about a tenth of the time that an image takes in all
 
 
@@ -165,7 +165,7 @@ def _thinned(federation: FederationPlan, labels: CelebALabels, options: CelebAOp
         for client, plan in enumerate(federation.clients)
     ]
     before, after = (
-        sum(len(plan.rows[split]) for plan in plans for split in _TRAINING_SPLITS)
+        sum(len(plan.rows[split]) for plan in plans for split in TRAINING_SPLITS)
         for plans in (federation.clients, clients)
     )
     left_out = {**federation.left_out, "blond_males_thinned_out": before - after}
@@ -210,7 +210,7 @@ def _columns(
     for split in SPLITS:
         rows = plan.rows[split]
         given = labels.male[rows]
-        if split in _TRAINING_SPLITS:
+        if split in TRAINING_SPLITS:
             for y in range(len(CLASS_NAMES)):
                 members = np.flatnonzero(labels.male[rows] == y)
                 wrong = rng.permutation(members)[: round_half_up(len(members), options.label_noise)]

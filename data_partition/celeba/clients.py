@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_partition.celeba.labels import CelebALabels, Group, IndexArray
+from data_partition.celeba.labels import CelebALabels, Group
 from data_partition.dealing import largest_remainder, round_half_up
 from data_partition.split_files.meta import SPLITS
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
 

@@ -20,10 +20,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     ValidationError,
@@ -32,17 +29,18 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from data_partition.celeba.labels import GROUP_NAMES, Group, IndexArray
+from data_partition.celeba.labels import GROUP_NAMES, Group
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.common.validation import describe_errors
+from fedml_spurious.common.yaml_files import read_yaml
 
 GroupName = Literal["non_blond_female", "non_blond_male", "blond_female", "blond_male"]
 
 
-class SplitCounts(BaseModel):
+class SplitCounts(FrozenModel):
     """Images of each group in a split."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     non_blond_female: NonNegativeInt = 0
     non_blond_male: NonNegativeInt = 0
@@ -54,7 +52,7 @@ class SplitCounts(BaseModel):
         return np.array([getattr(self, name) for name in GROUP_NAMES], dtype=np.int64)
 
 
-class ClientCounts(BaseModel):
+class ClientCounts(FrozenModel):
     """Images of one client.
 
     Attributes:
@@ -63,8 +61,6 @@ class ClientCounts(BaseModel):
         test_bc: a row of table 5, the bias-conflicting test set; its images are in no other split. Clients
             without one are not personalized.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     train_and_validation: SplitCounts
     test: SplitCounts
@@ -75,15 +71,13 @@ class ClientCounts(BaseModel):
         return self.train_and_validation.array() + self.test.array() + self.test_bc.array()
 
 
-class GroupCounts(BaseModel):
+class GroupCounts(FrozenModel):
     """Images of every client of the kind that tables 3, 4 and 5 describe.
 
     Attributes:
         conflicting: groups that are bias-conflicting on every client; only they may be in ``test_bc``.
         clients: client k is ``clients[k]``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     conflicting: list[GroupName] = Field(default=["blond_male"], min_length=1)
     clients: list[ClientCounts] = Field(min_length=1)
@@ -154,14 +148,7 @@ def read_group_counts(path: Path) -> GroupCounts:
     Raises:
         InputError: the file cannot be read or does not have that form; the text lists every mistake.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text file ({error.reason} at byte {error.start})") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is neither YAML nor JSON ({' '.join(str(error).split())})") from error
+    content = read_yaml(path)
     try:
         return GroupCounts.model_validate(content)
     except ValidationError as error:

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.celeba.labels import ATTRIBUTES_FILE, IndexArray, image_name
+from data_partition.celeba.labels import ATTRIBUTES_FILE, image_name
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 
 IMAGE_FOLDER = "img_align_celeba"

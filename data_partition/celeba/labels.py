@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import sha256_of
-
-IndexArray = npt.NDArray[np.int64]
 
 FOLDER = "celeba"
 ATTRIBUTES_FILE = "list_attr_celeba.txt"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from data_partition.options import Ratios, Share, check_ratios
 from data_partition.split_files.meta import MAX_CLIENTS
+from fedml_spurious.common.frozen_model import FrozenModel
 
 RawSplit = Literal["all", "train", "valid", "test"]
 MissingImages = Literal["refuse", "skip"]
 
 
-class CelebAOptions(BaseModel):
+class CelebAOptions(FrozenModel):
     """Options that both partitions of CelebA have.
 
     Attributes:
@@ -28,8 +29,6 @@ class CelebAOptions(BaseModel):
         label_noise: share of the training and validation samples of each class with the other label.
         dry_run: count only; needs no images and writes only the description.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     seed: int = Field(0, ge=0, description="seed of every draw")
     clients: int | None = Field(

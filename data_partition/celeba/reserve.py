@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.celeba.labels import GROUP_NAMES, IndexArray
+from data_partition.celeba.labels import GROUP_NAMES
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
 

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_partition.celeba.images import IMAGE_SHAPE, ImageSource, decode
-from data_partition.celeba.labels import IndexArray
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.storage import atomic_path, require_writable_folder
 

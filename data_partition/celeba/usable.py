@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from data_partition.celeba.images import ImageSource, describe_missing, find_images
-from data_partition.celeba.labels import CelebALabels, IndexArray
+from data_partition.celeba.labels import CelebALabels
 from data_partition.celeba.options import MissingImages, RawSplit
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 
 _PARTITION = {"train": 0, "valid": 1, "test": 2}

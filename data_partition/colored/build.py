@@ -14,8 +14,9 @@ from data_partition.colored.options import ColoredOptions
 from data_partition.colored.plan import Coloring, plan_clients, plan_shared_map
 from data_partition.registry import Progress
 from data_partition.split_files.meta import SplitInfo, client_name, meta_path
-from data_partition.split_files.samples import IndexArray, Samples, alignment
+from data_partition.split_files.samples import Samples, alignment
 from data_partition.split_files.writer import SplitWriter, already_there
+from fedml_spurious.common.arrays import IndexArray
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.split_files.samples import IndexArray
+from fedml_spurious.common.arrays import IndexArray
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (255, 0, 0),

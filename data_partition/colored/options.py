@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from data_partition.colored.coloring import PALETTE
 from data_partition.options import Names, Ratios, Share, check_ratios
 from data_partition.split_files.meta import MAX_CLIENTS
+from fedml_spurious.common.frozen_model import FrozenModel
 
 DEFAULT_COLORS = 10
 
 
-class ColoredOptions(BaseModel):
+class ColoredOptions(FrozenModel):
     """Options of a federation of coloured images.
 
     Attributes:
@@ -31,8 +32,6 @@ class ColoredOptions(BaseModel):
         palette: the colours by name, instead of ``colors``.
         limit: use a part of the samples, with the classes in their proportions.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     seed: int = Field(0, ge=0, description="seed of every draw")
     clients: int = Field(50, ge=1, le=MAX_CLIENTS, description="number of clients")

@@ -12,12 +12,10 @@ import numpy as np
 from data_partition.colored.coloring import draw_client_map, draw_derangement, draw_shared_map
 from data_partition.colored.options import ColoredOptions
 from data_partition.dealing import deal_classes, divide_class, divide_into_splits, draw_limited, round_half_up
-from data_partition.split_files.meta import SPLITS
-from data_partition.split_files.samples import IndexArray
+from data_partition.split_files.meta import SPLITS, TRAINING_SPLITS
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
-
-_TRAINING_SPLITS = ("train", "val")
 
 # First element of an address: addresses of different length would otherwise coincide where they end in 0.
 _LIMITED, _DIVIDED = 1, 2
@@ -128,7 +126,7 @@ def _plan_client(
     splits = {}
     for split, rows in zip(SPLITS, divide_into_splits(parts, options.ratios, split_rng), strict=False):
         given = label[rows]
-        if split in _TRAINING_SPLITS:
+        if split in TRAINING_SPLITS:
             given = _replace_share(given, classes, options.label_noise, noise_rng)
             shown = _replace_share(given, classes, options.bias_conflicting_fraction, conflict_rng)
         else:

@@ -11,9 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.common.storage import write_json
 from fedml_spurious.common.validation import describe_errors
 
@@ -21,12 +22,15 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test", "test_bc")
 """Names of the splits: training, validation, biased test, bias-conflicting test."""
 
+TRAINING_SPLITS = SPLITS[:2]
+"""What training, tuning and selection may see."""
+
 MAX_CLIENTS = 10_000
 META_SUFFIX = "_meta.json"
 _CHECKSUM = "checksum"
 
 
-class ClientMeta(BaseModel):
+class ClientMeta(FrozenModel):
     """What one client holds.
 
     Attributes:
@@ -38,8 +42,6 @@ class ClientMeta(BaseModel):
         groups: per split, samples per ``"label/spurious"``; groups without samples are absent.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     classes: tuple[int, ...]
     color_map: dict[int, int] | None = None
     conflict_map: dict[int, int] | None = None
@@ -47,17 +49,15 @@ class ClientMeta(BaseModel):
     groups: dict[str, dict[str, int]]
 
 
-class FileMeta(BaseModel):
+class FileMeta(FrozenModel):
     """Name, size in bytes and SHA-256 of a file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str
     bytes: int
     sha256: str
 
 
-class SplitInfo(BaseModel):
+class SplitInfo(FrozenModel):
     """What is known of a data set before its samples are written.
 
     Attributes:
@@ -77,8 +77,6 @@ class SplitInfo(BaseModel):
         notes: decisions that a user of the data should know.
         left_out: kind of raw sample -> how many are in no split.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     seed: int = Field(ge=0)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedml_spurious.common.arrays import IndexArray
+
 COLUMN_TYPES: dict[str, Any] = {
     "image": np.uint8,
     "label": np.int64,
@@ -17,8 +19,6 @@ COLUMN_TYPES: dict[str, Any] = {
     "source": np.int64,
 }
 """Columns of a split file and their types."""
-
-IndexArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

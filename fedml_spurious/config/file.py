@@ -15,22 +15,8 @@ from pydantic import ValidationError
 from data_partition.registry import PARTITIONS
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.validation import FLOAT_AS_TEXT, problems_of, report
+from fedml_spurious.common.yaml_files import read_yaml
 from fedml_spurious.config.settings import Settings, settings_type
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; this loader refuses them."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands here twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def find_config(config: str) -> Path:
@@ -119,15 +105,7 @@ def _partition_problems(content: Mapping[str, Any]) -> list[str]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is not YAML"
-        raise InputError(f"{path}: broken YAML{where}: {problem}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         got = "an empty file" if content is None else f"a {type(content).__name__}"
         raise InputError(f"{path}: expected sections such as train_args with keys below them, got {got}")

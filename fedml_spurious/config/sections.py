@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.learning.attacks import Attack, Norm
 from fedml_spurious.learning.batchnorm import BatchNormPolicy
 from fedml_spurious.learning.training import LocalTraining
@@ -46,10 +47,8 @@ _Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$"), AfterVa
 Addresses = Annotated[tuple[_Address, ...], Field(min_length=2), BeforeValidator(_as_tuple)]
 
 
-class Section(BaseModel):
+class Section(FrozenModel):
     """A section of the configuration: unknown keys are errors and types are not converted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def _refuse_repeats(section: Section, *keys: str) -> None:
@@ -346,7 +345,7 @@ class ExperimentArgs(Section):
     methods: Names = PAPER_METHODS
     fl_seeds: Seeds | None = None
     personalization_seeds: Seeds = (0,)
-    grids: dict[str, dict[str, Values]] = {}
+    grids: dict[str, dict[str, Values]] = Field(default_factory=dict)
     tuning: Literal["shared", "client"] = "shared"
     tuning_reference: Literal["smallest", "global"] = "smallest"
     tuning_tolerance: Fraction = 0.0

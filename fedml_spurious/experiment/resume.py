@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.scratch import SCRATCH
 from fedml_spurious.common.storage import PARTIAL_SUFFIX
+from fedml_spurious.common.yaml_files import read_sections
 from fedml_spurious.config.flatten import flatten
 from fedml_spurious.config.settings import Settings, is_one_value
 from fedml_spurious.experiment.run_folder import RunFolder
@@ -73,7 +73,7 @@ def _foreign_files(path: Path) -> list[str]:
 
 
 def _require_same(folder: RunFolder, settings: Settings) -> None:
-    before = _stored_config(folder.config)
+    before = read_sections(folder.config)
     now = settings.model_dump(mode="json", exclude_none=True)
     old, new = flatten(before), flatten(now)
     absent = {key for key in new if key not in old and _may_be_absent(key, before, settings)}
@@ -91,17 +91,6 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
             "\n  ".join([f"{folder.path}: holds a run of another configuration", *changed])
             + "\nUse the configuration of that run, or give another --output"
         )
-
-
-def _stored_config(path: Path) -> dict[str, dict[str, Any]]:
-    """The configuration of the run that is there."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give another --output") from None
-    if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
-        raise InputError(f"{path}: is no configuration that a run wrote; give another --output")
-    return content
 
 
 def _experiment_values(config: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-IndexArray = npt.NDArray[np.int64]
+from fedml_spurious.common.arrays import IndexArray
 
 
 @dataclass(frozen=True)

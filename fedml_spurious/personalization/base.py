@@ -11,25 +11,24 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from fedml_spurious.common.arrays import IndexArray
+from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
 from fedml_spurious.learning.fedavg import State
 from fedml_spurious.learning.metrics import EVALUATION_BATCH, Evaluation, evaluate
 from fedml_spurious.learning.modes import frozen
-from fedml_spurious.learning.training import IndexArray, LocalTraining, Step, train_locally
+from fedml_spurious.learning.training import LocalTraining, Step, train_locally
 
 Observer = Callable[[nn.Module, int, int], None]
 RowOrder = Callable[[np.random.Generator], IndexArray]
 
 
-class MethodSettings(BaseModel):
+class MethodSettings(FrozenModel):
     """Options of a method; subclasses add theirs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 TuningRule = Literal["largest_harmless", "most_accurate"]

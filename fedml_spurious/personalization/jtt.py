@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.learning.client_data import Labelled
 from fedml_spurious.learning.metrics import EVALUATION_BATCH
 from fedml_spurious.learning.modes import frozen
-from fedml_spurious.learning.training import IndexArray
 from fedml_spurious.personalization.base import (
     ClientView,
     MethodSettings,

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fedml_spurious.learning.training import IndexArray
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.personalization.base import ClientView, MethodSettings, Personalizer
 
 SettingsT = TypeVar("SettingsT", bound=MethodSettings)

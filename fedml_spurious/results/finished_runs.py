@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_json
+from fedml_spurious.common.yaml_files import read_sections
 from fedml_spurious.results.decisions import Decision, coefficients_text, read_decisions
 from fedml_spurious.results.method_names import GLOBAL, SELECTED_BY
 from fedml_spurious.results.paper import TITLES
@@ -121,12 +120,7 @@ def load_run(path: Path) -> FinishedRun:
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected the configuration of a run") from None
-    if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
-        raise InputError(f"{path}: is no configuration of a run; expected sections such as data_args")
+    content = read_sections(path)
     experiment = content.get("experiment_args", {})
     for key in ("methods", "fl_seeds", "personalization_seeds"):
         if not isinstance(experiment.get(key, []), list):

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fedml_spurious.common.arrays import FloatArray, IndexArray
 from fedml_spurious.common.seeds import Purpose, generator
 
-FloatArray = NDArray[np.float64]
-IndexArray = NDArray[np.int64]
 Disparities = Mapping[tuple[int, int | None], Mapping[str, float]]
 """Disparity of a method by (fl_seed, p_seed) and client; p_seed None: the same for every p_seed."""
 

@@ -40,7 +40,7 @@ def _one_client(together: str, test: str, test_bc: str) -> str:
 
 
 WRONG_FILES = {
-    "clients: [": "neither YAML nor JSON.*line",
+    "clients: [": "broken YAML in line 1",
     "clients: []": "clients: .*at least 1 item",
     "- 1": "valid dictionary",
     "clients:\n- {train_and_validation: {}, test: {}}": r"clients\.0\.test_bc: Field required",
