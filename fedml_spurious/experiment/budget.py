@@ -8,23 +8,23 @@ from pathlib import Path
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_json, write_json
-from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.tasks import CountFooled, Workers, in_order
+from fedml_spurious.experiment.context import RunContext
+from fedml_spurious.experiment.tasks import CountFooled, in_order
 from fedml_spurious.learning.attacks import BudgetSearch, SuccessCount, find_budget
 
 logger = logging.getLogger(__name__)
 
 
-def choose_budget(settings: Settings, workers: Workers, clients: Sequence[str], path: Path) -> float:
+def choose_budget(run: RunContext, fl_seed: int, clients: Sequence[str]) -> float:
     """Apply the budget rule (appendix C.2) to the clients' training samples, or take the fixed budget.
 
     One budget serves all clients: only counts of fooled samples leave a client.
 
     Args:
-        settings: settings of the run.
-        workers: use the global model already.
+        run: the run, whose workers use the global model already; ``budget.json`` beside the model is written,
+            and used where it is there.
+        fl_seed: seed of the global model.
         clients: ids of the clients that are personalized.
-        path: ``budget.json`` of the global model; written, and taken where it is there.
 
     Returns:
         The budget.
@@ -32,12 +32,13 @@ def choose_budget(settings: Settings, workers: Workers, clients: Sequence[str], 
     Raises:
         InputError: what is stored there is broken, or was found on other clients.
     """
+    path = run.folder.global_part(fl_seed) / "budget.json"
     if path.exists():
         return _stored_budget(path, clients)
-    attack = settings.attack_args
+    attack = run.settings.attack_args
 
     def success_rate(eps: float) -> float:
-        counts = in_order(workers, [CountFooled(client, eps) for client in clients])
+        counts = in_order(run.workers, [CountFooled(client, eps) for client in clients])
         return sum(counts, SuccessCount(0, 0)).rate
 
     if attack.budget == "fixed":

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.progress import Stage
+from fedml_spurious.common.progress import Stage, stage
 from fedml_spurious.common.storage import read_json, write_csv, write_json
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import accuracy_cells
+from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import MeasureGlobal, Workers, in_order
@@ -57,49 +57,45 @@ def finished_rounds(folder: RunFolder, settings: Settings, fl_seed: int) -> int:
     return 0
 
 
-def train_global_model(
-    settings: Settings,
-    data: SplitFolder,
-    folder: RunFolder,
-    workers: Workers,
-    *,
-    fl_seed: int,
-    device: torch.device,
-    stage: Stage,
-) -> nn.Module:
+def train_global_models(run: RunContext) -> dict[int, nn.Module]:
+    """The global model of every federated seed; see :func:`train_global_model`."""
+    seeds = run.settings.fl_seeds
+    done = sum(finished_rounds(run.folder, run.settings, seed) for seed in seeds)
+    total = run.settings.train_args.comm_round * len(seeds)
+    with stage(run.console, "Global model, rounds", total=total, done=done) as bar:
+        return {seed: train_global_model(run, seed, bar) for seed in seeds}
+
+
+def train_global_model(run: RunContext, fl_seed: int, bar: Stage) -> nn.Module:
     """Train the global model of a seed, or take it where it is finished.
 
     Every round ends with a checkpoint; a later call goes on from the last one, to the same bytes.
 
     Args:
-        settings: settings of the run.
-        data: client split files, of which only the description is read here.
-        folder: run folder.
-        workers: who trains and measures.
+        run: the run.
         fl_seed: seed of the federated step.
-        device: where the global model goes.
-        stage: advanced once per round.
+        bar: advanced once per round.
 
     Returns:
-        The global model on ``device``.
+        The global model on the run's device.
 
     Raises:
         InputError: what is stored there is of other data, settings or another architecture.
     """
-    part = folder.global_part(fl_seed)
-    _claim(part, identity(settings, data, fl_seed))
-    model = initial_network(settings, data, fl_seed)
+    part = run.folder.global_part(fl_seed)
+    _claim(part, identity(run.settings, run.data, fl_seed))
+    model = initial_network(run.settings, run.data, fl_seed)
     if (part / "model.pt").exists():
         load_checked(model, load_tensors(part / "model.pt"), part / "model.pt")
-        return model.to(device)
+        return model.to(run.device)
     start, rows = 0, list[dict[str, Any]]()
     if (part / "checkpoint.pt").exists():
         checkpoint = _load_checkpoint(part / "checkpoint.pt")
         load_checked(model, checkpoint["model"], part / "checkpoint.pt")
         start, rows = checkpoint["rounds"], checkpoint["rows"]
         logger.info("global model fl%d: going on after %d rounds", fl_seed, start)
-    recorder = _Recorder(settings, data, folder, workers, fl_seed, rows, stage)
-    workers.train(fl_seed, model.to(device), start_round=start, after_round=recorder.record)
+    recorder = _Recorder(run, fl_seed, rows, bar)
+    run.workers.train(fl_seed, model.to(run.device), start_round=start, after_round=recorder.record)
     # A kill may have come between the last checkpoint and its row.
     write_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
     save_tensors(part / "model.pt", copy_state(model))
@@ -110,38 +106,35 @@ def train_global_model(
 class _Recorder:
     """Measures and stores every finished round."""
 
-    settings: Settings
-    data: SplitFolder
-    folder: RunFolder
-    workers: Workers
+    run: RunContext
     fl_seed: int
     rows: list[dict[str, Any]]
-    stage: Stage
+    bar: Stage
 
     def record(self, finished: Round) -> None:
         """Measure the round's model where its turn has come, write its row, then its checkpoint."""
-        last = self.settings.train_args.comm_round - 1
-        every = self.settings.validation_args.frequency_of_the_test
+        last = self.run.settings.train_args.comm_round - 1
+        every = self.run.settings.validation_args.frequency_of_the_test
         measured = finished.index % every == 0 or finished.index == last
         metrics = {}
         if measured:
-            self.workers.use(finished.model, f"fl{self.fl_seed} round {finished.index}")
-            metrics = measure_global_model(self.workers, self.data.client_ids)
+            self.run.workers.use(finished.model, f"fl{self.fl_seed} round {finished.index}")
+            metrics = measure_global_model(self.run.workers, self.run.data.client_ids)
         losses = [loss for loss in finished.losses if loss is not None]
         row = {
             "round": finished.index,
-            "clients": " ".join(self.data.client_ids[client] for client in finished.clients),
+            "clients": " ".join(self.run.data.client_ids[client] for client in finished.clients),
             "train_loss": sum(losses) / len(losses),
             **metrics,
         }
         self.rows.append(row)
         checkpoint = {"rounds": finished.index + 1, "model": copy_state(finished.model), "rows": self.rows}
-        part = self.folder.global_part(self.fl_seed)
+        part = self.run.folder.global_part(self.fl_seed)
         save_tensors(part / "checkpoint.pt", checkpoint)
         write_csv(part / "rounds.csv", ROUND_COLUMNS, self.rows)
-        self.folder.note("round", fl_seed=self.fl_seed, **row)
+        self.run.folder.note("round", fl_seed=self.fl_seed, **row)
         accuracy = f"Acc_B {row['acc_b']:.3f}" if measured else ""
-        self.stage.advance(f"fl{self.fl_seed} loss {row['train_loss']:.3f} {accuracy}")
+        self.bar.advance(f"fl{self.fl_seed} loss {row['train_loss']:.3f} {accuracy}")
 
 
 def measure_global_model(workers: Workers, clients: Sequence[str]) -> dict[str, float | None]:

@@ -4,62 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from torch import nn
 
 from fedml_spurious.common.progress import Stage, stage
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.budget import choose_budget
+from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
-from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.experiment.tasks import Personalize, Workers
+from fedml_spurious.experiment.tasks import Personalize
 from fedml_spurious.experiment.tuning import Tuner
 from fedml_spurious.personalization import GLOBAL
 from fedml_spurious.results.rows import ClientResult
 
 
 def personalize(
-    settings: Settings,
-    folder: RunFolder,
-    workers: Workers,
-    models: Mapping[int, nn.Module],
-    clients: Sequence[str],
-    console: Console,
+    run: RunContext, models: Mapping[int, nn.Module], clients: Sequence[str]
 ) -> list[ClientResult]:
     """Tune, personalize and measure whatever is not finished.
 
     Args:
-        settings: settings of the run.
-        folder: run folder, where every answer is kept at once.
-        workers: who does the work.
+        run: the run, in whose folder every answer is kept at once.
         models: global models by federated seed.
         clients: ids of the clients, ascending.
-        console: where progress goes.
 
     Returns:
         The rows of ``results.csv``: by method, the two seeds, and client.
     """
+    settings = run.settings
     # Silos keep their models for themselves, where the server does not see them.
     in_silos = settings.common_args.training_type == "cross_silo"
-    store = ResultStore(folder, models=settings.personalization_args.save_models and not in_silos)
+    store = ResultStore(run.folder, models=settings.personalization_args.save_models and not in_silos)
     tuner = Tuner(settings, store, clients)
-    doer = _Doer(folder, workers, store, settings, models, clients)
+    executor = _Executor(run, store, models, clients)
     untuned = [_tuned(key, tuner) for key in _plan(settings, clients) if key.method not in tuner.grids]
     total = _total(settings, clients, tuner)
-    with stage(console, "Personal models", total=total, done=0) as bar:
+    with stage(run.console, "Personal models", total=total, done=0) as bar:
         # The first trials go together with all that needs no decision, so that a client is prepared once.
         first = [key for key in untuned if key.fl_seed == tuner.seeds[0]]
         first += [key for key in tuner.references() if key not in first]
         while trials := tuner.wanted():
-            doer.do([*first, *trials], bar)
+            executor.do([*first, *trials], bar)
             tuner.decide()
             first = []
         tuner.write()
         plan = [_tuned(key, tuner) for key in _plan(settings, clients)]
-        doer.do(plan, bar)
+        executor.do(plan, bar)
     store.collect(plan)
-    workers.collect_models(plan)
+    run.workers.collect_models(plan)
     return [store.get(key) for key in plan]
 
 
@@ -106,20 +98,13 @@ def _total(settings: Settings, clients: Sequence[str], tuner: Tuner) -> int:
     return final + others + tuner.trials_per_client() * len(clients)
 
 
-class _Doer:
+class _Executor:
     """Does what is not done yet, one global model after the other, and shows how far it is."""
 
     def __init__(
-        self,
-        folder: RunFolder,
-        workers: Workers,
-        store: ResultStore,
-        settings: Settings,
-        models: Mapping[int, nn.Module],
-        clients: Sequence[str],
+        self, run: RunContext, store: ResultStore, models: Mapping[int, nn.Module], clients: Sequence[str]
     ) -> None:
-        self.folder, self.workers, self.store = folder, workers, store
-        self.settings, self.models, self.clients = settings, models, clients
+        self.run, self.store, self.models, self.clients = run, store, models, clients
         self._shown: set[ResultKey] = set()
 
     def do(self, wanted: Sequence[ResultKey], bar: Stage) -> None:
@@ -133,16 +118,15 @@ class _Doer:
                 self._do_seed(fl_seed, model, left, bar)
 
     def _do_seed(self, fl_seed: int, model: nn.Module, left: Sequence[ResultKey], bar: Stage) -> None:
-        self.workers.use(model, f"fl{fl_seed}")
-        path = self.folder.global_part(fl_seed) / "budget.json"
-        eps = choose_budget(self.settings, self.workers, self.clients, path)
+        self.run.workers.use(model, f"fl{fl_seed}")
+        eps = choose_budget(self.run, fl_seed, self.clients)
         # By client, so that its data and adversarial examples are made once for all methods and seeds.
         by_client = sorted(left, key=lambda key: key.client)
-        for task, outcome in self.workers.do([Personalize(key, eps) for key in by_client]):
+        for task, outcome in self.run.workers.do([Personalize(key, eps) for key in by_client]):
             key = task.key
             self.store.add(key, outcome)
             self._shown.add(key)
             details = {**vars(key), "options": dict(key.options), "seconds": outcome.result.seconds}
-            self.folder.note("client", **details)
+            self.run.folder.note("client", **details)
             options = " ".join(f"{name}={value}" for name, value in key.options)
             bar.advance(f"fl{fl_seed} client {key.client} {key.method} {options}")

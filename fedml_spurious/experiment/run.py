@@ -11,20 +11,16 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.logs import log_file
-from fedml_spurious.common.progress import stage
 from fedml_spurious.common.scratch import hold_folder, scratch_folder
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.batchnorm_step import apply_batchnorm_policy
-from fedml_spurious.experiment.federated_step import finished_rounds, train_global_model
-from fedml_spurious.experiment.inputs import (
-    check_data,
-    open_data,
-)
+from fedml_spurious.experiment.context import RunContext
+from fedml_spurious.experiment.federated_step import train_global_models
+from fedml_spurious.experiment.inputs import check_data, open_data
 from fedml_spurious.experiment.personalization_step import describe_plan, personalize
 from fedml_spurious.experiment.resume import check_folder
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
@@ -97,10 +93,10 @@ def _run(
     write_config(folder, settings)
     folder.note("start", clients=len(clients), dataset=data.meta.name)
     console.print(describe_plan(settings, clients), highlight=False, soft_wrap=True)
+    run = RunContext(settings, data, folder, workers, console, device)
     with tracking(settings, folder):
-        averaged = _federated_step(settings, data, folder, workers, device, console)
-        models = apply_batchnorm_policy(settings, data, folder, workers, averaged, console)
-        results = personalize(settings, folder, workers, models, clients, console)
+        models = apply_batchnorm_policy(run, train_global_models(run))
+        results = personalize(run, models, clients)
         write_results(folder.results, results)
         summaries = summarize(results)
         write_table(folder.path, summaries, run_notes(folder.path))
@@ -114,21 +110,3 @@ def _leave_no_trace(folder: RunFolder) -> None:
         folder.log.unlink(missing_ok=True)
         with suppress(OSError):
             folder.path.rmdir()
-
-
-def _federated_step(
-    settings: Settings,
-    data: SplitFolder,
-    folder: RunFolder,
-    workers: Workers,
-    device: torch.device,
-    console: Console,
-) -> dict[int, nn.Module]:
-    """The global model of every federated seed."""
-    done = sum(finished_rounds(folder, settings, seed) for seed in settings.fl_seeds)
-    total = settings.train_args.comm_round * len(settings.fl_seeds)
-    with stage(console, "Global model, rounds", total=total, done=done) as bar:
-        return {
-            seed: train_global_model(settings, data, folder, workers, fl_seed=seed, device=device, stage=bar)
-            for seed in settings.fl_seeds
-        }
