@@ -8,7 +8,7 @@ the choice holds for all seeds. Only validation samples are looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from fedml_spurious.common.storage import write_json
@@ -17,6 +17,14 @@ from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.personalization import GLOBAL
 from fedml_spurious.personalization.base import TuningRule
+from fedml_spurious.results.decisions import (
+    ClientDecision,
+    Coefficient,
+    Decision,
+    SeedPair,
+    Trial,
+    TuningStep,
+)
 
 RULES: dict[TuningRule, str] = {
     "largest_harmless": "the largest value that does not lower the validation accuracy, against {reference}",
@@ -24,26 +32,6 @@ RULES: dict[TuningRule, str] = {
 }
 
 _REFERENCES = {"smallest": "the smallest", "global": "the global model"}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One value of a coefficient.
-
-    Attributes:
-        value: the value.
-        correct: validation samples that the personal models classify correctly.
-        count: validation samples; 0 where the method applies to none of the clients.
-    """
-
-    value: float
-    correct: int
-    count: int
-
-    @property
-    def val_acc(self) -> float | None:
-        """Validation accuracy, pooled over the clients."""
-        return self.correct / self.count if self.count else None
 
 
 @dataclass(frozen=True)
@@ -66,28 +54,9 @@ class Reference:
         return self.correct / self.count
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which value a coefficient got, and why.
-
-    Attributes:
-        coefficient: name of the option.
-        fixed: values of the method's other coefficients meanwhile.
-        trials: every value of the grid, ascending.
-        chosen: the value.
-        reason: why not another one.
-    """
-
-    coefficient: str
-    fixed: Mapping[str, float]
-    trials: tuple[Trial, ...]
-    chosen: float
-    reason: str
-
-
 def choose(
     rule: TuningRule, trials: Sequence[Trial], tolerance: float, reference: Reference | None = None
-) -> tuple[float, str]:
+) -> tuple[Coefficient, str]:
     """Choose a coefficient.
 
     Args:
@@ -138,7 +107,8 @@ class Tuner:
         # One decision for all clients, or one each.
         shared = self.experiment.tuning == "shared"
         self.groups = [self.clients] if shared else [(client,) for client in self.clients]
-        self._choices: dict[str, list[list[Choice]]] = {
+        # By method: the coefficients of every group that are chosen so far.
+        self._chosen: dict[str, list[list[TuningStep]]] = {
             name: [[] for _ in self.groups] for name in self.grids
         }
 
@@ -158,59 +128,61 @@ class Tuner:
         """Trials of the next coefficient of every method, finished ones too; none when all is chosen."""
         return [
             self._key(name, client, options)
-            for name, decided in self._choices.items()
-            for group, choices in zip(self.groups, decided, strict=True)
-            for options in self._candidates(name, choices)
+            for name, decided in self._chosen.items()
+            for group, steps in zip(self.groups, decided, strict=True)
+            for options in self._candidates(name, steps)
             for client in group
         ]
 
     def decide(self) -> None:
         """Choose the next coefficient of every method from finished trials."""
-        for name, decided in self._choices.items():
-            for group, choices in zip(self.groups, decided, strict=True):
-                if len(choices) < len(self.grids[name]):
-                    choices.append(self._choose(name, group, choices))
+        for name, decided in self._chosen.items():
+            for group, steps in zip(self.groups, decided, strict=True):
+                if len(steps) < len(self.grids[name]):
+                    steps.append(self._choose(name, group, steps))
 
     def options(self, method: str, client: str) -> tuple[tuple[str, Any], ...]:
         """All options of a method for a client: those that were chosen so far, the others as they are set."""
         chosen: dict[str, float] = {}
         if method in self.grids:
             index = next(place for place, group in enumerate(self.groups) if client in group)
-            chosen = {choice.coefficient: choice.chosen for choice in self._choices[method][index]}
+            chosen = {step.coefficient: step.chosen for step in self._chosen[method][index]}
         return tuple(sorted((self.settings.options(method) | chosen).items()))
 
-    def write(self) -> None:
-        """Write ``tuning/<method>/decision.json`` for every method with a grid."""
-        for name, decided in self._choices.items():
-            write_json(self.store.folder.decision(name), self._decision(name, decided))
+    def write(self) -> dict[str, Decision]:
+        """Write ``tuning/<method>/decision.json`` for every method with a grid; the same by method."""
+        decisions = {name: self._decision(name, decided) for name, decided in self._chosen.items()}
+        for name, decision in decisions.items():
+            write_json(self.store.folder.decision(name), decision.model_dump(mode="json"))
+        return decisions
 
-    def _candidates(self, name: str, choices: Sequence[Choice]) -> list[dict[str, float]]:
+    def _candidates(self, name: str, steps: Sequence[TuningStep]) -> list[dict[str, Coefficient]]:
         grid = self.grids[name]
-        if len(choices) == len(grid):
+        if len(steps) == len(grid):
             return []
-        options = {option: values[0] for option, values in grid.items()}
-        options.update({choice.coefficient: choice.chosen for choice in choices})
-        coefficient = list(grid)[len(choices)]
+        options: dict[str, Coefficient] = {option: values[0] for option, values in grid.items()}
+        options.update({step.coefficient: step.chosen for step in steps})
+        coefficient = list(grid)[len(steps)]
         return [options | {coefficient: value} for value in grid[coefficient]]
 
     def _key(self, name: str, client: str, options: Mapping[str, float]) -> ResultKey:
         every = self.settings.options(name) | dict(options)
         return ResultKey(name, *self.seeds, client, tuple(sorted(every.items())))
 
-    def _choose(self, name: str, group: Sequence[str], choices: Sequence[Choice]) -> Choice:
-        candidates = self._candidates(name, choices)
-        coefficient = list(self.grids[name])[len(choices)]
+    def _choose(self, name: str, group: Sequence[str], steps: Sequence[TuningStep]) -> TuningStep:
+        candidates = self._candidates(name, steps)
+        coefficient = list(self.grids[name])[len(steps)]
         trials = tuple(self._trial(name, group, options, options[coefficient]) for options in candidates)
         rule = self.settings.method_type(name).tuning_rule
         reference = self._reference(name, group, candidates[0])
         chosen, reason = choose(rule, trials, self.experiment.tuning_tolerance, reference)
         fixed = {option: value for option, value in candidates[0].items() if option != coefficient}
-        return Choice(coefficient, fixed, trials, chosen, reason)
+        return TuningStep(coefficient=coefficient, fixed=fixed, values=trials, chosen=chosen, reason=reason)
 
     def _trial(self, name: str, group: Sequence[str], options: Mapping[str, float], value: float) -> Trial:
         rows = [self.store.get(self._key(name, client, options)) for client in group]
         scored = [(row.val_acc, row.n_val) for row in rows if row.val_acc is not None]
-        return Trial(value, sum(round(acc * n) for acc, n in scored), sum(n for _, n in scored))
+        return Trial.counted(value, sum(round(acc * n) for acc, n in scored), sum(n for _, n in scored))
 
     def _reference_key(self, client: str) -> ResultKey:
         return ResultKey(GLOBAL, self.seeds[0], None, client)
@@ -227,31 +199,21 @@ class Tuner:
         correct = sum(round((row.val_acc or 0.0) * row.n_val) for row in rows)
         return Reference("the global model", correct, sum(row.n_val for row in rows))
 
-    def _decision(self, name: str, decided: Sequence[Sequence[Choice]]) -> dict[str, Any]:
+    def _decision(self, name: str, decided: Sequence[Sequence[TuningStep]]) -> Decision:
         shared = self.experiment.tuning == "shared"
         found = [
-            {"chosen": {c.coefficient: c.chosen for c in choices}, "trail": [_plain(c) for c in choices]}
-            for choices in decided
+            ClientDecision(chosen={step.coefficient: step.chosen for step in steps}, trail=tuple(steps))
+            for steps in decided
         ]
         fl_seed, p_seed = self.seeds
         rule = self.settings.method_type(name).tuning_rule
-        return {
-            "method": name,
-            "rule": RULES[rule].format(reference=_REFERENCES[self.experiment.tuning_reference]),
-            "seeds": {"fl_seed": fl_seed, "p_seed": p_seed},
-            "tolerance": self.experiment.tuning_tolerance if rule == "largest_harmless" else 0.0,
-            "scope": "shared" if shared else "client",
-            **(found[0] if shared else {"chosen": None, "trail": None}),
-            "clients": None if shared else dict(zip(self.clients, found, strict=True)),
-        }
-
-
-def _plain(choice: Choice) -> dict[str, Any]:
-    trials = [asdict(trial) | {"val_acc": trial.val_acc} for trial in choice.trials]
-    return {
-        "coefficient": choice.coefficient,
-        "fixed": dict(choice.fixed),
-        "values": trials,
-        "chosen": choice.chosen,
-        "reason": choice.reason,
-    }
+        return Decision(
+            method=name,
+            rule=RULES[rule].format(reference=_REFERENCES[self.experiment.tuning_reference]),
+            seeds=SeedPair(fl_seed=fl_seed, p_seed=p_seed),
+            tolerance=self.experiment.tuning_tolerance if rule == "largest_harmless" else 0.0,
+            scope="shared" if shared else "client",
+            chosen=found[0].chosen if shared else None,
+            trail=found[0].trail if shared else None,
+            clients=None if shared else dict(zip(self.clients, found, strict=True)),
+        )

@@ -1,4 +1,4 @@
-"""Why a coefficient was chosen: the decisions that a run stored, read back."""
+"""``decision.json``: which coefficients a method got and why, as tuning writes it and tables read it."""
 
 from __future__ import annotations
 
@@ -6,73 +6,80 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.frozen_model import FrozenModel
+from fedml_spurious.results.stored_models import read_stored
 from fedml_spurious.results.text_tables import TextTable
 
+# A whole number stays one: options such as JTT's multiplicity are integers.
+Coefficient = int | float
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
 
-
-class Value(_Stored):
+class Trial(FrozenModel):
     """One value that was tried.
 
     Attributes:
         value: the value.
-        val_acc: validation accuracy with it; None where the method applies to no client.
+        correct: validation samples that the personal models classify correctly.
+        count: validation samples; 0 where the method applies to none of the clients.
+        val_acc: validation accuracy pooled over the clients, in [0, 1]; None where ``count`` is 0.
     """
 
-    value: float
+    value: Coefficient
+    correct: int
+    count: int
     val_acc: float | None
 
+    @classmethod
+    def counted(cls, value: Coefficient, correct: int, count: int) -> Trial:
+        """A trial from the numbers of samples."""
+        return cls(value=value, correct=correct, count=count, val_acc=correct / count if count else None)
 
-class TuningStep(_Stored):
+
+class TuningStep(FrozenModel):
     """How one coefficient was chosen.
 
     Attributes:
         coefficient: name of the option.
         fixed: the method's other coefficients meanwhile.
-        values: what was tried.
+        values: what was tried: every value of the grid, ascending.
         chosen: what was taken.
         reason: why not another one.
     """
 
     coefficient: str
-    fixed: dict[str, float]
-    values: list[Value]
-    chosen: float
+    fixed: dict[str, Coefficient]
+    values: tuple[Trial, ...]
+    chosen: Coefficient
     reason: str
 
 
-class ClientDecision(_Stored):
+class ClientDecision(FrozenModel):
     """Decision for one client.
 
     Attributes:
         chosen: coefficients by name.
-        trail: one step per coefficient.
+        trail: one step per coefficient, in the order in which they were chosen.
     """
 
-    chosen: dict[str, float]
-    trail: list[TuningStep]
+    chosen: dict[str, Coefficient]
+    trail: tuple[TuningStep, ...]
 
 
-class SeedPair(_Stored):
+class SeedPair(FrozenModel):
     """Pair of seeds with which values were tried."""
 
     fl_seed: int
     p_seed: int
 
 
-class Decision(_Stored):
+class Decision(FrozenModel):
     """``tuning/<method>/decision.json``.
 
     Attributes:
         method: name of the method.
         rule: how a value is chosen.
         seeds: pair of seeds with which values were tried.
-        tolerance: by how much the validation accuracy might fall.
+        tolerance: by how much the validation accuracy might fall, in [0, 1].
         scope: ``shared``: one decision for all clients; ``client``: one each.
         chosen: coefficients by name; None where every client has its own.
         trail: one step per coefficient; None where every client has its own.
@@ -84,13 +91,13 @@ class Decision(_Stored):
     seeds: SeedPair
     tolerance: float
     scope: Literal["shared", "client"]
-    chosen: dict[str, float] | None
-    trail: list[TuningStep] | None
+    chosen: dict[str, Coefficient] | None
+    trail: tuple[TuningStep, ...] | None
     clients: dict[str, ClientDecision] | None = None
 
     def steps(self) -> dict[str, dict[str, TuningStep]]:
         """Steps by coefficient, then by client; the key of a shared decision is ``all``."""
-        trails = {"all": self.trail or []}
+        trails = {"all": self.trail or ()}
         if self.scope == "client":
             trails = {client: decision.trail for client, decision in (self.clients or {}).items()}
         found: dict[str, dict[str, TuningStep]] = {}
@@ -110,21 +117,11 @@ def read_decisions(folder: Path, methods: Sequence[str]) -> dict[str, Decision]:
     Raises:
         InputError: a decision is missing or broken.
     """
-    return {method: _read_decision(folder / "tuning" / method / "decision.json") for method in methods}
-
-
-def _read_decision(path: Path) -> Decision:
-    try:
-        return Decision.model_validate_json(path.read_bytes())
-    except OSError as error:
-        problem = error.strerror or str(error)
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
-    raise InputError(
-        f"{path}: cannot be read ({problem}); expected the decision that tuning stored. Continue the run "
-        "with --resume, which writes it again"
-    )
+    expected = "the decision that tuning stored. Continue the run with --resume, which writes it again"
+    return {
+        method: read_stored(folder / "tuning" / method / "decision.json", Decision, expected=expected)
+        for method in methods
+    }
 
 
 def explain(decision: Decision) -> list[TextTable]:
@@ -140,19 +137,20 @@ def explain(decision: Decision) -> list[TextTable]:
 def _explain_shared(decision: Decision, step: TuningStep) -> TextTable:
     title = f"{decision.method}: {step.coefficient} = {step.chosen:g} ({step.reason}).\n{_rule(decision)}"
     if step.fixed:
-        title += f" Meanwhile {options_text(step.fixed)}."
+        fixed = ", ".join(f"{name}={value:g}" for name, value in step.fixed.items())
+        title += f" Meanwhile {fixed}."
     rows = [
-        (f"{tried.value:g}", _accuracy(tried), "chosen" if tried.value == step.chosen else "")
-        for tried in step.values
+        (f"{trial.value:g}", _accuracy(trial), "chosen" if trial.value == step.chosen else "")
+        for trial in step.values
     ]
     return TextTable(title, (step.coefficient, "validation accuracy", ""), tuple(rows), last_left=True)
 
 
 def _explain_clients(decision: Decision, coefficient: str, steps: Mapping[str, TuningStep]) -> TextTable:
-    tried = sorted({value.value for step in steps.values() for value in step.values})
+    tried = sorted({trial.value for step in steps.values() for trial in step.values})
     rows = []
     for client, step in steps.items():
-        accuracies = {value.value: _accuracy(value) for value in step.values}
+        accuracies = {trial.value: _accuracy(trial) for trial in step.values}
         cells = (accuracies.get(value, "") for value in tried)
         rows.append((client, *cells, f"{step.chosen:g}", step.reason))
     title = f"{decision.method}: {coefficient}, chosen for every client by itself, and validation accuracies"
@@ -166,13 +164,8 @@ def _rule(decision: Decision) -> str:
     return f"Rule: {decision.rule}{tolerance}; tried with fl_seed {seeds.fl_seed} and p_seed {seeds.p_seed}."
 
 
-def _accuracy(tried: Value) -> str:
-    return "N/A" if tried.val_acc is None else f"{tried.val_acc:.4f}"
-
-
-def options_text(options: Mapping[str, float]) -> str:
-    """Options as ``name=value, name=value``."""
-    return ", ".join(f"{name}={value:g}" for name, value in options.items())
+def _accuracy(trial: Trial) -> str:
+    return "N/A" if trial.val_acc is None else f"{trial.val_acc:.4f}"
 
 
 def coefficients_text(decisions: Sequence[Decision], fixed: Mapping[str, float]) -> str:

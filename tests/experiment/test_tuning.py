@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import invoke, without_time
+from click.testing import CliRunner
+from running import client_events, invoke, without_time
 
 from data_partition.split_files.folder import Samples, SplitFolder
-from fedml_spurious.experiment.tuning import Reference, Trial, choose
+from fedml_spurious.cli import main
+from fedml_spurious.experiment.tuning import Reference, choose
+from fedml_spurious.results.decisions import Trial
 
 
 def trials(*correct: int, count: int = 200) -> list[Trial]:
     values = (0.01, 0.1, 1.0, 10.0)
-    return [Trial(value, right, count) for value, right in zip(values, correct, strict=False)]
+    return [Trial.counted(value, right, count) for value, right in zip(values, correct, strict=False)]
 
 
 @pytest.mark.parametrize(
@@ -85,11 +89,6 @@ def correct(path: Path) -> int:
     return sum(round(float(row["val_acc"]) * int(row["n_val"])) for row in rows(path))
 
 
-def events(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "progress.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == "client"]
-
-
 @pytest.fixture
 def tuned(tiny: dict[str, Any]) -> dict[str, Any]:
     return tiny | {
@@ -108,7 +107,7 @@ def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
     result = invoke(tuned, folder)
     assert result.exit_code == 0, result.output
     # 4 clients: global 2 x 4, ft 4 x 4, two tuned methods 3 x 4 + (2 and 3 trials) x 4.
-    assert len(events(folder)) == 8 + 16 + 24 + 20
+    assert len(client_events(folder)) == 8 + 16 + 24 + 20
     assert "Personal models: 68/68" in result.output
     assert (
         "4 clients x 3 methods x 2 x 2 seeds, after the choice of coefficients for ditto, ours"
@@ -125,11 +124,10 @@ def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
     harmless = first["values"][1]["correct"] >= first["values"][0]["correct"]
     assert first["chosen"] == (100.0 if harmless else 0.1)
     # Every row of the table has the coefficients that were chosen, and is what fixed ones give.
-    table = rows(folder / "results.csv")
     chosen = decision["chosen"]
-    for row in table:
-        if row["method"] == "ours":
-            assert {name: float(row[name]) for name in chosen} == chosen
+    assert chosen == {"lam_adv": first["chosen"], "lam_l2": second["chosen"]}
+    ours = [row for row in rows(folder / "results.csv") if row["method"] == "ours"]
+    assert [{name: float(row[name]) for name in chosen} for row in ours] == [chosen] * 16
     ditto = json.loads((folder / "tuning/ditto/decision.json").read_text())["chosen"]
     fixed = tuned | {
         "experiment_args": {**tuned["experiment_args"], "grids": {}},
@@ -151,17 +149,17 @@ def test_a_grid_that_grows_costs_only_what_is_new(tuned: dict[str, Any], tmp_pat
         "experiment_args": {"methods": ["global", "ft"], "fl_seeds": [0], "personalization_seeds": [0]}
     }
     assert invoke(small, folder).exit_code == 0
-    before = len(events(folder))
+    before = len(client_events(folder))
     grown = small["experiment_args"] | {"methods": ["global", "ft", "ours"]}
     grown["grids"] = {"ours": {"lam_adv": [0.1]}}
     assert invoke(tuned | {"experiment_args": grown}, folder, "--resume").exit_code == 0
-    assert len(events(folder)) == before + 4  # one trial, which is the result
+    assert len(client_events(folder)) == before + 4  # one trial, which is the result
     grown["grids"] = {"ours": {"lam_adv": [0.1, 0.2, 0.05]}}
     assert invoke(tuned | {"experiment_args": grown}, folder, "--resume").exit_code == 0
-    assert len(events(folder)) == before + 12
+    assert len(client_events(folder)) == before + 12
     again = invoke(tuned | {"experiment_args": grown}, folder, "--resume")
     assert again.exit_code == 0
-    assert len(events(folder)) == before + 12
+    assert len(client_events(folder)) == before + 12
 
 
 def test_fixed_options_may_change_and_what_was_made_is_kept(tuned: dict[str, Any], tmp_path: Path) -> None:
@@ -179,15 +177,15 @@ def test_fixed_options_may_change_and_what_was_made_is_kept(tuned: dict[str, Any
         return rows(folder / "results.csv")
 
     weak, strong = results_with(0.0), results_with(1000.0)
-    assert len(events(folder)) == 8
+    assert len(client_events(folder)) == 8
     assert [row["loss_b"] for row in weak] != [row["loss_b"] for row in strong]
     # A grid that holds values of before tries only the third, and taking the grid away brings back the first.
     tuned_rows = results_with(0.0, grids={"ditto": {"lam": [0.0, 0.1, 1000.0]}})
-    assert len(events(folder)) == 12
+    assert len(client_events(folder)) == 12
     chosen = json.loads((folder / "tuning/ditto/decision.json").read_text())["chosen"]["lam"]
     assert tuned_rows == rows(folder / f"personal/ditto/lam={chosen}/fl0_p0/clients.csv")
     assert results_with(0.0) == weak
-    assert len(events(folder)) == 12
+    assert len(client_events(folder)) == 12
 
 
 def test_per_client_every_client_has_its_own_choice(tuned: dict[str, Any], tmp_path: Path) -> None:
@@ -204,6 +202,7 @@ def test_per_client_every_client_has_its_own_choice(tuned: dict[str, Any], tmp_p
     }
     final = {row["client"]: row for row in rows(folder / "results.csv")}
     assert decision["scope"] == "client"
+    assert sorted(decision["clients"]) == ["0000", "0001", "0002", "0003"]
     assert set(decision["clients"]) == set(final) == set(found[0.1])
     for client, own in decision["clients"].items():
         best = 1.0 if float(found[1.0][client]["val_acc"]) > float(found[0.1][client]["val_acc"]) else 0.1
@@ -221,10 +220,33 @@ def test_the_global_model_is_measured_for_the_choice_though_it_is_not_in_the_tab
     needed = correct(folder / "personal/global/fl0/clients.csv")
     decision = json.loads((folder / "tuning/ours/decision.json").read_text())
     assert decision["rule"].endswith("against the global model")
+    assert [step["coefficient"] for step in decision["trail"]] == ["lam_adv", "lam_l2"]
     for step in decision["trail"]:
         harmless = [trial["value"] for trial in step["values"] if trial["correct"] >= needed]
         assert step["chosen"] == (harmless[-1] if harmless else step["values"][0]["value"])
     assert {row["method"] for row in rows(folder / "results.csv")} == {"ours"}
+    # The table of the run, made from memory, says what is said of the files.
+    said = (folder / "table.md").read_text().splitlines()
+    read = CliRunner().invoke(main, ["table", str(folder), "--format", "markdown"])
+    assert read.exit_code == 0, read.output
+    notes = [line for line in read.output.splitlines() if line.startswith(("Selected", "Coeff", "Attack"))]
+    assert len(notes) == 3
+    assert notes[1].endswith("(tuned). Tuned with the seeds fl0 p0.")
+    assert [line for line in said if line in notes] == notes
+
+
+def test_a_whole_number_stays_one(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """JTT's multiplicity is an integer in the file and in the names of folders."""
+    tiny["experiment_args"] = {"methods": ["jtt"], "grids": {"jtt": {"multiplicity": [2, 1]}}}
+    folder = tmp_path / "run"
+    result = invoke(tiny, folder)
+    assert result.exit_code == 0, result.output
+    text = (folder / "tuning/jtt/decision.json").read_text()
+    assert re.findall(r'"value": (.*),', text) == ["1", "2"]
+    chosen = re.findall(r'"(?:multiplicity|chosen)": (\d.*?),?\n', text)
+    assert chosen in (["1", "1"], ["2", "2"])
+    tried = [path.name.split(",")[-1] for path in (folder / "personal/jtt").glob("*multiplicity=*")]
+    assert sorted(tried) == ["multiplicity=1", "multiplicity=2"]
 
 
 def test_the_conflicting_test_set_has_no_say_in_a_choice(
