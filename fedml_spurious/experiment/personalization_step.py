@@ -15,12 +15,13 @@ from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.tasks import Personalize
 from fedml_spurious.experiment.tuning import Tuner
 from fedml_spurious.personalization import GLOBAL
+from fedml_spurious.results.decisions import Decision
 from fedml_spurious.results.rows import ClientResult
 
 
 def personalize(
     run: RunContext, models: Mapping[int, nn.Module], clients: Sequence[str]
-) -> list[ClientResult]:
+) -> tuple[list[ClientResult], dict[str, Decision]]:
     """Tune, personalize and measure whatever is not finished.
 
     Args:
@@ -29,7 +30,7 @@ def personalize(
         clients: ids of the clients, ascending.
 
     Returns:
-        The rows of ``results.csv``: by method, the two seeds, and client.
+        The rows of ``results.csv``, by method, the two seeds, and client; and what tuning decided, by method.
     """
     settings = run.settings
     # Silos keep their models for themselves, where the server does not see them.
@@ -47,12 +48,12 @@ def personalize(
             executor.do([*first, *trials], bar)
             tuner.decide()
             first = []
-        tuner.write()
+        decisions = tuner.write()
         plan = [_tuned(key, tuner) for key in _plan(settings, clients)]
         executor.do(plan, bar)
     store.collect(plan)
     run.workers.collect_models(plan)
-    return [store.get(key) for key in plan]
+    return [store.get(key) for key in plan], decisions
 
 
 def describe_plan(settings: Settings, clients: Sequence[str]) -> str:

@@ -26,9 +26,11 @@ from fedml_spurious.experiment.resume import check_folder
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
 from fedml_spurious.experiment.tasks import Workers
 from fedml_spurious.experiment.tracking import table_metrics, tracking
-from fedml_spurious.results.joined_table import run_notes
-from fedml_spurious.results.rows import MethodSummary, summarize, write_results
-from fedml_spurious.results.run_table import show_table, write_table
+from fedml_spurious.results.budgets import read_budgets
+from fedml_spurious.results.dataset_table import DatasetTable
+from fedml_spurious.results.finished_run import FinishedRun
+from fedml_spurious.results.rows import write_results
+from fedml_spurious.results.run_table import make_run_table, show_table, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ def run_experiment(
         folder = check_folder(output, settings, resume=resume)
         try:
             with log_file(folder.log), scratch_folder(output), hire() as workers_for:
-                summaries = _run(settings, folder, device, console, workers_for)
+                table = _run(settings, folder, device, console, workers_for)
         except InputError:
             _leave_no_trace(folder)
             raise
@@ -67,7 +69,7 @@ def run_experiment(
                 f"{error.filename or output}: {error.strerror or error}. What was finished is kept; free "
                 "space or permissions on that disk, then continue with --resume"
             ) from error
-    show_table(_printer(), summaries, run_notes(output))
+    show_table(_printer(), table)
     console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
 
 
@@ -86,7 +88,7 @@ def _run(
     device: torch.device,
     console: Console,
     workers_for: Callable[[SplitFolder], Workers],
-) -> list[MethodSummary]:
+) -> DatasetTable:
     data = open_data(settings, folder, console)
     clients = check_data(settings, data)
     workers = workers_for(data)
@@ -96,12 +98,14 @@ def _run(
     run = RunContext(settings, data, folder, workers, console, device)
     with tracking(settings, folder):
         models = apply_batchnorm_policy(run, train_global_models(run))
-        results = personalize(run, models, clients)
+        results, decisions = personalize(run, models, clients)
         write_results(folder.results, results)
-        summaries = summarize(results)
-        write_table(folder.path, summaries, run_notes(folder.path))
-        folder.note("table", **table_metrics(summaries))
-    return summaries
+        config = settings.model_dump(mode="json", exclude_none=True)
+        budgets = read_budgets(folder.path)
+        table = make_run_table(FinishedRun(folder.path, config, tuple(results), decisions, budgets))
+        write_table(folder.path, table)
+        folder.note("table", **table_metrics(table.summaries))
+    return table
 
 
 def _leave_no_trace(folder: RunFolder) -> None:

@@ -15,3 +15,8 @@ SELECTED_BY = {
 }
 """What the epoch of a personal model is selected by (section 7.3), for every built-in method, in the order of
 our table."""
+
+
+def selected_by(method: str) -> str:
+    """What the epoch of a method's personal model is selected by; a method of one's own has its own rule."""
+    return SELECTED_BY.get(method, "what its class says")

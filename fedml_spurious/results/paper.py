@@ -71,3 +71,22 @@ TABLE_1: dict[str, dict[str, PaperCell | None]] = {
     name: {method: cells[name] for method, cells in _ROWS.items()} for name in TITLES
 }
 """Cells by data set and method; None is N/A. Methods that the paper lacks are absent."""
+
+COMPARED = ("acc_b", "acc_bc", "disparity", "abs_disparity")
+"""Quantities that Table 1 has or that follow from it."""
+
+
+def paper_values(dataset: str, method: str) -> dict[str, float]:
+    """What the paper has for a method.
+
+    Args:
+        dataset: our name of the data set.
+        method: our name of the method.
+
+    Returns:
+        Fractions by quantity, keys of ``COMPARED``; empty where the paper has nothing.
+    """
+    cell = TABLE_1.get(dataset, {}).get(method)
+    if cell is None:
+        return {}
+    return dict(zip(COMPARED, (cell.acc_b, cell.acc_bc, cell.disparity, abs(cell.disparity)), strict=True))

@@ -11,9 +11,12 @@ import click
 from rich.console import Console
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.results.dataset_runs import join_runs
+from fedml_spurious.results.dataset_table import DatasetTable
 from fedml_spurious.results.decisions import explain
-from fedml_spurious.results.finished_runs import FinishedRun, join_runs, load_run
-from fedml_spurious.results.joined_table import make_tables, to_csv, to_document
+from fedml_spurious.results.finished_run import FinishedRun, load_run
+from fedml_spurious.results.joined_csv import to_csv
+from fedml_spurious.results.joined_table import to_document
 from fedml_spurious.results.rows import Average
 from fedml_spurious.results.text_tables import Document, TextTable, print_document, to_latex, to_markdown
 
@@ -38,7 +41,7 @@ def show_runs(folders: Sequence[str], *, form: str, average: str, why: bool) -> 
     if why:
         _show(_reasons(runs), form)
         return
-    tables = make_tables(join_runs(runs), cast(Average, average))
+    tables = [DatasetTable.of(joined, cast(Average, average)) for joined in join_runs(runs)]
     if form == "csv":
         click.echo(to_csv(tables), nl=False)
     else:
@@ -46,11 +49,11 @@ def show_runs(folders: Sequence[str], *, form: str, average: str, why: bool) -> 
 
 
 def _reasons(runs: Sequence[FinishedRun]) -> Document:
-    grids: list[TextTable | str] = []
+    parts: list[TextTable | str] = []
     for run in runs:
         tables = [table for decision in run.decisions.values() for table in explain(decision)]
-        grids += [f"{run.path}: {'' if tables else 'no coefficient was tuned; '}{run.dataset}", *tables]
-    return grids
+        parts += [f"{run.path}: {'' if tables else 'no coefficient was tuned; '}{run.dataset}", *tables]
+    return parts
 
 
 def _show(document: Document, form: str) -> None:

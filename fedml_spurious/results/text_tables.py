@@ -64,9 +64,9 @@ def to_markdown(document: Document) -> str:
     )
 
 
-def _markdown_table(grid: TextTable) -> str:
-    rule = ["---" if grid.is_left(index) else "---:" for index in range(len(grid.columns))]
-    lines = [grid.columns, rule, *grid.rows]
+def _markdown_table(table: TextTable) -> str:
+    rule = ["---" if table.is_left(index) else "---:" for index in range(len(table.columns))]
+    lines = [table.columns, rule, *table.rows]
     return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
 
 
@@ -81,14 +81,14 @@ def to_latex(document: Document) -> str:
     return "\n".join(parts)
 
 
-def _latex_table(grid: TextTable) -> str:
-    alignment = "".join("l" if grid.is_left(index) else "r" for index in range(len(grid.columns)))
-    heading, *rows = (f"{' & '.join(map(_latex, line))} \\\\" for line in (grid.columns, *grid.rows))
+def _latex_table(table: TextTable) -> str:
+    alignment = "".join("l" if table.is_left(index) else "r" for index in range(len(table.columns)))
+    heading, *rows = (f"{' & '.join(map(_latex, line))} \\\\" for line in (table.columns, *table.rows))
     return "\n".join(
         [
             "\\begin{table}",
             "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
-            f"\\caption{{{_latex(grid.title)}}}",
+            f"\\caption{{{_latex(table.title)}}}",
             f"\\begin{{tabular}}{{{alignment}}}",
             "\\toprule",
             heading,

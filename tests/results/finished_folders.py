@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from fedml_spurious.cli import main
+from fedml_spurious.results.averages import disparity
 from fedml_spurious.results.rows import ClientResult, write_results
 
 EVERY_METHOD = ("global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours", "grad_align")
@@ -63,15 +64,29 @@ def write_run(
     return folder
 
 
+def client_row(
+    method: str, client: str, acc_b: float | None, acc_bc: float | None, **more: Any
+) -> ClientResult:
+    """A row of ``results.csv`` with these accuracies; what is not given is some plain number."""
+    values: dict[str, Any] = {
+        "dataset": "d", "method": method, "fl_seed": 0, "p_seed": 0, "client": client,
+        "n_train": 10, "n_val": 2, "n_test": 10, "n_test_bc": 10,
+        "acc_b": acc_b, "acc_bc": acc_bc, "disparity": disparity(acc_b, acc_bc), "loss_b": 0.1,
+        "loss_bc": 0.2, "acc_adv": 0.5, "loss_adv": 1.0, "val_acc": 1.0, "selected_epoch": 1,
+        "eps": 0.031, "lam_adv": None, "lam_l2": None, "seconds": 1.25,
+    }  # fmt: skip
+    return ClientResult(**(values | more))
+
+
 def _row(
     dataset: str, method: str, fl_seed: int, p_seed: int | None, client: int, cell: tuple[float, float] | None
 ) -> ClientResult:
-    acc_b, acc_bc = cell or (None, None)
-    gap = cell[0] - cell[1] if cell else None
+    """Acc_Adv is 0.25, and 0.125 more with every federated seed."""
     size = 10 * (client + 1)
-    return ClientResult(
-        dataset, method, fl_seed, p_seed, f"{client:04}", size, size, size, size, acc_b, acc_bc, gap,
-        None, None, None if cell is None else 0.5, None, None, None, 0.031, None, None, None,
+    return client_row(
+        method, f"{client:04}", *(cell or (None, None)), dataset=dataset, fl_seed=fl_seed, p_seed=p_seed,
+        n_train=size, n_val=size, n_test=size, n_test_bc=size,
+        acc_adv=None if cell is None else 0.25 + 0.125 * fl_seed,
     )  # fmt: skip
 
 
@@ -80,8 +95,8 @@ def write_decision(folder: Path, method: str, **changes: Any) -> None:
     step = {
         "coefficient": "lam_adv",
         "fixed": {"lam_l2": 0.01},
-        "values": [{"value": v, "correct": 9, "count": 10, "val_acc": v_acc} for v, v_acc in
-                   ((0.1, 0.95), (1.0, 0.9), (10.0, 0.5))],
+        "values": [{"value": value, "correct": correct, "count": 20, "val_acc": correct / 20}
+                   for value, correct in ((0.1, 19), (1.0, 18), (10.0, 10))],
         "chosen": 1.0,
         "reason": "10 lowers the validation accuracy, from 0.9500 to 0.5000",
     }  # fmt: skip
@@ -100,14 +115,21 @@ def write_decision(folder: Path, method: str, **changes: Any) -> None:
     path.write_text(json.dumps(decision | changes))
 
 
+def csv_rows(text: str) -> list[dict[str, str]]:
+    """Lines of a CSV file by heading."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
 def table(*arguments: Path | str) -> Result:
+    """What ``fedml-spurious table`` answers."""
     return CliRunner().invoke(main, ["table", *map(str, arguments)])
 
 
 def rows_of(*arguments: Path | str) -> list[dict[str, str]]:
+    """The joined table as CSV."""
     result = table(*arguments, "--format", "csv")
     assert result.exit_code == 0, result.output
-    return list(csv.DictReader(io.StringIO(result.output)))
+    return csv_rows(result.output)
 
 
 def drawn(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float]:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import csv
+import re
 import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
+from finished_folders import client_row as row
+from finished_folders import csv_rows
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.results.averages import client_mean, disparity, weighted_mean
-from fedml_spurious.results.rows import ClientResult, read_results, summarize, write_results
-from fedml_spurious.results.run_table import clients_note, conclude, write_table
-
-
-def row(method: str, client: str, acc_b: float | None, acc_bc: float | None, **more: Any) -> ClientResult:
-    values: dict[str, Any] = {
-        "dataset": "d", "method": method, "fl_seed": 0, "p_seed": 0, "client": client,
-        "n_train": 10, "n_val": 2, "n_test": 10, "n_test_bc": 10,
-        "acc_b": acc_b, "acc_bc": acc_bc, "disparity": disparity(acc_b, acc_bc), "loss_b": 0.1,
-        "loss_bc": 0.2, "acc_adv": 0.5, "loss_adv": 1.0, "val_acc": 1.0, "selected_epoch": 1,
-        "eps": 0.031, "lam_adv": None, "lam_l2": None, "seconds": 1.25,
-    }  # fmt: skip
-    return ClientResult(**(values | more))
+from fedml_spurious.results.budgets import Budget
+from fedml_spurious.results.finished_run import FinishedRun
+from fedml_spurious.results.notes import clients_note, conclude
+from fedml_spurious.results.rows import read_results, summarize, write_results
+from fedml_spurious.results.run_table import make_run_table, write_table
 
 
 def test_rows_survive_the_file_digit_by_digit(tmp_path: Path) -> None:
@@ -43,17 +37,23 @@ def test_a_loss_that_diverged_is_equal_to_its_copy(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [7.5, -0.1, float("nan")])
 def test_an_accuracy_that_is_no_share_is_refused(value: float, tmp_path: Path) -> None:
     write_results(tmp_path / "results.csv", [row("ft", "0000", value, 0.2)])
-    with pytest.raises(InputError, match=r"acc_b is .*, not from 0 to 1"):
+    with pytest.raises(InputError, match=re.escape(f"(acc_b is {value}, not from 0 to 1); expected")):
         read_results(tmp_path / "results.csv")
 
 
-@pytest.mark.parametrize("content", ["", "method,acc_b\nft,0.5\n"])
+@pytest.mark.parametrize("content", ["dataset\nx\n", "method,acc_b\nft,0.5\n"])
 def test_a_broken_table_is_refused(content: str, tmp_path: Path) -> None:
-    (tmp_path / "results.csv").write_text(content or "dataset\nx\n")
+    (tmp_path / "results.csv").write_text(content)
     with pytest.raises(InputError, match="expected the columns dataset,method"):
         read_results(tmp_path / "results.csv")
-    with pytest.raises(InputError, match="no such file"):
-        read_results(tmp_path / "nothing.csv")
+
+
+@pytest.mark.parametrize(("content", "problem"), [("", "its last line is cut short"), (None, "no such file")])
+def test_an_empty_table_or_none_is_refused(content: str | None, problem: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "results.csv").write_text(content)
+    with pytest.raises(InputError, match=problem):
+        read_results(tmp_path / "results.csv")
 
 
 def test_client_mean_and_weighted_mean_by_hand() -> None:
@@ -128,27 +128,36 @@ def test_without_the_three_methods_there_is_no_sentence() -> None:
     assert conclude(summaries(ft=(0.9, 0.1))) == ""
 
 
-def test_table_files(tmp_path: Path) -> None:
-    rows = [
+def test_table_files_of_a_run_in_memory(tmp_path: Path) -> None:
+    """The folder of the run is not read: there is none."""
+    rows = (
+        row("grad_align", "0000", 0.75, 0.5),
         row("ft", "0000", 0.9, 0.5),
         row("uw", "0000", None, None, acc_adv=None),
         row("ours", "0000", 0.75, 0.5),
+    )
+    config = {"personalization_args": {"ours": {"lam_adv": 10.0}}}
+    budgets = {"fl0": Budget(eps=0.0123, in_range=False, trail=((0.1, 0.9), (0.0123, 0.25)))}
+    run = FinishedRun(tmp_path / "nowhere", config, rows, {}, budgets)
+    write_table(tmp_path, make_run_table(run))
+    lines = csv_rows((tmp_path / "table.csv").read_text())
+    methods = ("grad_align", "ft", "uw", "ours")
+    assert [(line["method"], line["average"]) for line in lines] == [
+        (method, average) for average in ("mean", "weighted") for method in methods
     ]
-    write_table(tmp_path, summarize(rows), ["grad_align was not run."])
-    with (tmp_path / "table.csv").open() as stream:
-        found = list(csv.DictReader(stream))
-    assert [(line["method"], line["average"]) for line in found] == [
-        ("ft", "mean"), ("uw", "mean"), ("ours", "mean"),
-        ("ft", "weighted"), ("uw", "weighted"), ("ours", "weighted"),
-    ]  # fmt: skip
-    assert float(found[0]["disparity"]) == 0.4
-    assert float(found[0]["disparity_minus_ours"]) == pytest.approx(0.15)
-    assert found[0]["disparity_minus_ours_low"] == ""  # one client and one pair of seeds
-    assert found[1]["disparity"] == found[1]["disparity_minus_ours"] == found[3]["disparity_minus_ours"] == ""
+    found = {(line["method"], line["average"]): line for line in lines}
+    assert float(found["ft", "mean"]["disparity"]) == 0.4
+    assert float(found["ft", "mean"]["disparity_minus_ours"]) == pytest.approx(0.15)
+    assert found["ft", "mean"]["disparity_minus_ours_low"] == ""  # one client and one pair of seeds
+    assert found["uw", "mean"]["disparity"] == found["uw", "mean"]["disparity_minus_ours"] == ""
+    assert found["ft", "weighted"]["disparity_minus_ours"] == ""
     markdown = (tmp_path / "table.md").read_text()
     assert "| ft | 0.900 | 0.500 | 0.400 | 0.400 | 0.500 | +0.150 |" in markdown
     assert "| uw | N/A | N/A | N/A | N/A | N/A |  |" in markdown
     latex = (tmp_path / "table.tex").read_text()
     assert "ft & 0.900 & 0.500 & 0.400 & 0.400 & 0.500 & +0.150 \\\\" in latex
-    assert "grad_align was not run." in markdown
-    assert "grad\\_align was not run." in latex
+    # The notes have our order of methods, whatever the order of the rows.
+    assert "Selected epoch: ft, uw, grad_align by validation accuracy; ours by validation" in markdown
+    assert "Selected epoch: ft, uw, grad\\_align by validation accuracy; ours by validation" in latex
+    assert "\nCoefficients: ours lam_adv=10.\n" in markdown
+    assert "\nAttack budget: fl0 0.0123 (25% of the attacks succeed, outside the wanted range).\n" in markdown

@@ -127,6 +127,17 @@ def _twice(run: Path) -> None:
         (_write("global/fl0/identity.json", "{"), "identity.json: cannot be read as JSON"),
         (_remove("tuning/ours/decision.json"), "decision.json: cannot be read (No such file"),
         (_write("tuning/ours/decision.json", "{}"), "decision.json: cannot be read (method: Field required)"),
+        (_write("global/fl0/budget.json", "{"), "budget.json: cannot be read (content: Invalid JSON"),
+        (_write("global/fl0/budget.json", '{"eps": 1}'), "budget.json: cannot be read (in_range: Field req"),
+        (
+            _write("global/fl1/budget.json", '{"eps": 0.1, "in_range": true, "trail": []}'),
+            "fl1/budget.json: cannot be read (trail: Tuple should have at least 1 item",
+        ),
+        (
+            _write("global/fl0/budget.json", '{"eps": 0.1, "in_range": true, "trail": [0.1]}'),
+            "budget.json: cannot be read (trail.0: Input should be a valid array); expected the attack's "
+            "budget that a run stored. Remove the file and continue with --resume",
+        ),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_no_finished_run(tmp_path: Path, damage: Any, expected: str) -> None:

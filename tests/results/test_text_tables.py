@@ -9,13 +9,13 @@ from rich.console import Console
 
 from fedml_spurious.results.text_tables import TextTable, print_document, to_latex, to_markdown
 
-GRID = TextTable(
+TABLE = TextTable(
     "Data set a_b, 50 % & more",
     ("method", "|Disparity|", "why"),
     (("grad_align", "-0.100 ± 0.010", "10 lowers [it]"), ("ft", "N/A", "{x} #1 $2 ^ ~ \\")),
     last_left=True,
 )
-DOCUMENT: list[TextTable | str] = [GRID, "A sentence with 5 % and colored_mnist, from 3-5 to -0.5."]
+DOCUMENT: list[TextTable | str] = [TABLE, "A sentence with 5 % and colored_mnist, from 3-5 to -0.5."]
 
 
 def environments(latex: str) -> list[tuple[str, str]]:
@@ -51,7 +51,7 @@ def test_markdown_has_as_many_cells_in_every_line() -> None:
 
 def test_a_terminal_shows_square_brackets_as_they_are() -> None:
     stream = io.StringIO()
-    print_document(Console(file=stream, width=80), [GRID, "see [red]this[/red]"])
+    print_document(Console(file=stream, width=80), [TABLE, "see [red]this[/red]"])
     printed = stream.getvalue()
     assert "10 lowers [it]" in printed
     assert "see [red]this[/red]" in printed

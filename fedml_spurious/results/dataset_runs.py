@@ -1,0 +1,158 @@
+"""Runs of one data set, and whether they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.results.decisions import coefficients_text
+from fedml_spurious.results.finished_run import FinishedRun, by_part, part_text
+from fedml_spurious.results.method_names import GLOBAL, SELECTED_BY
+from fedml_spurious.results.paper import TITLES
+from fedml_spurious.results.rows import ClientResult
+
+# What may differ between runs that are joined: it does not change what a number is of.
+_FREE = (
+    ("common_args",),
+    ("comm_args",),
+    ("device_args",),
+    ("experiment_args",),
+    ("tracking_args",),
+    ("validation_args",),
+    ("data_args", "data_cache_dir"),
+    ("data_args", "partition"),  # the fingerprint of the data is compared instead
+    ("data_args", "raw"),
+    ("train_args", "client_num_in_total"),
+    ("personalization_args", "save_models"),
+    ("personalization_args", "trajectory_interval"),
+)
+_SHOWN = 8
+_TUNING = ("tuning", "tuning_tolerance", "tuning_reference")
+_ORDER = {name: place for place, name in enumerate((GLOBAL, *SELECTED_BY))}
+
+
+@dataclass(frozen=True)
+class DatasetRuns:
+    """Runs of one data set.
+
+    Attributes:
+        dataset: name of the data set.
+        runs: the runs, at least one.
+        results: rows of all of them, in the order of the table.
+    """
+
+    dataset: str
+    runs: tuple[FinishedRun, ...]
+    results: tuple[ClientResult, ...]
+
+    @classmethod
+    def of_one(cls, run: FinishedRun) -> DatasetRuns:
+        """One run, whose table has the order of its results."""
+        return cls(run.dataset, (run,), run.results)
+
+    def methods(self) -> list[str]:
+        """Names of the methods, in the order of our table."""
+        return sorted({row.method for row in self.results}, key=_place)
+
+    def coefficients(self, method: str) -> str:
+        """The coefficients of a method, and whether they were tuned; empty where it has none."""
+        having = [run for run in self.runs if method in {row.method for row in run.results}]
+        decisions = [run.decisions[method] for run in having if method in run.decisions]
+        return coefficients_text(decisions, having[0].options(method))
+
+
+def join_runs(runs: Sequence[FinishedRun]) -> list[DatasetRuns]:
+    """Put runs of one data set together.
+
+    Args:
+        runs: at least one.
+
+    Returns:
+        One entry per data set: the paper's first and in its order, then others as they come.
+
+    Raises:
+        InputError: runs of one data set differ in what matters, or have different numbers for the same.
+    """
+    by_dataset: dict[str, list[FinishedRun]] = {name: [] for name in TITLES}
+    for run in runs:
+        by_dataset.setdefault(run.dataset, []).append(run)
+    return [_join(name, found) for name, found in by_dataset.items() if found]
+
+
+def _join(dataset: str, runs: Sequence[FinishedRun]) -> DatasetRuns:
+    for index, run in enumerate(runs):
+        for other in runs[:index]:
+            _require_compatible(other, run)
+    rows = {(row.method, row.fl_seed, row.p_seed, row.client): row for run in runs for row in run.results}
+    ordered = sorted(
+        rows.values(), key=lambda row: (_place(row.method), row.fl_seed, row.p_seed or 0, row.client)
+    )
+    return DatasetRuns(dataset, tuple(runs), tuple(ordered))
+
+
+def _place(method: str) -> tuple[int, str]:
+    """Built-in methods in the order of our table, then others by name."""
+    return _ORDER.get(method, len(_ORDER)), method
+
+
+def _require_compatible(first: FinishedRun, second: FinishedRun) -> None:
+    problems = [
+        f"{'.'.join(key)}: {old!r} there, {new!r} here" for key, old, new in _differences(first, second)
+    ]
+    fingerprints = {first.fingerprint, second.fingerprint} - {None}
+    if len(fingerprints) > 1:
+        problems.append("the split files are not the same")
+    clients = [
+        {row.client: (row.n_train, row.n_val, row.n_test, row.n_test_bc) for row in run.results}
+        for run in (first, second)
+    ]
+    if clients[0] != clients[1]:
+        problems.append("the clients, or their numbers of samples, are not the same")
+    ours, theirs = by_part(first.results), by_part(second.results)
+    problems = problems or [
+        f"{part_text(part)}: both have it, with different numbers"
+        for part in sorted(ours.keys() & theirs.keys(), key=str)
+        if not _same_numbers(ours[part].values(), theirs[part].values())
+    ]
+    if problems:
+        more = len(problems) - _SHOWN
+        listed = [*problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+        raise InputError(
+            "\n  ".join([f"{first.path} (there) and {second.path} (here) cannot be joined:", *listed])
+            + f"\nBoth are runs of {first.dataset}; give runs that differ in methods and seeds alone"
+        )
+
+
+def _same_numbers(first: Iterable[ClientResult], second: Iterable[ClientResult]) -> bool:
+    timeless = [{replace(row, seconds=None) for row in rows} for rows in (first, second)]
+    return timeless[0] == timeless[1]
+
+
+def _differences(first: FinishedRun, second: FinishedRun) -> list[tuple[tuple[str, ...], Any, Any]]:
+    common = {row.method for row in first.results} & {row.method for row in second.results}
+    old, new = _what_matters(first, common), _what_matters(second, common)
+    return [
+        (key, old.get(key, "absent"), new.get(key, "absent"))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, "absent") != new.get(key, "absent")
+    ]
+
+
+def _what_matters(run: FinishedRun, methods: set[str]) -> dict[tuple[str, ...], Any]:
+    """Settings that must agree: not those of methods that only one of the runs has."""
+    flat: dict[tuple[str, ...], Any] = {
+        (section, key): value
+        for section, values in run.config.items()
+        for key, value in values.items()
+        if (section,) not in _FREE and (section, key) not in _FREE
+    }
+    # A section of a method is the only value there that is a mapping.
+    kept = {key: value for key, value in flat.items() if not isinstance(value, dict) or key[1] in methods}
+    experiment = run.config.get("experiment_args", {})
+    grids = {name: grid for name, grid in (experiment.get("grids") or {}).items() if name in methods}
+    if grids:
+        kept[("experiment_args", "grids")] = grids
+        kept |= {("experiment_args", key): experiment.get(key) for key in _TUNING}
+    return kept

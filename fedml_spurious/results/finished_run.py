@@ -1,0 +1,167 @@
+"""A finished run: what it measured, what tuning decided, and how it was configured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.storage import read_json
+from fedml_spurious.common.yaml_files import read_sections
+from fedml_spurious.results.budgets import Budget, read_budgets
+from fedml_spurious.results.decisions import Decision, read_decisions
+from fedml_spurious.results.method_names import GLOBAL
+from fedml_spurious.results.rows import ClientResult, read_results
+
+Part = tuple[str, int, int | None]
+"""Method, fl_seed and p_seed."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run with results, read from its folder or just made.
+
+    Attributes:
+        path: its folder.
+        config: content of ``config.yaml``.
+        results: rows of ``results.csv``, at least one, in its order.
+        decisions: what tuning decided, by method.
+        budgets: the attack's budgets, by the folder of the global model, such as ``fl0``.
+        fingerprint: SHA-256 of the split files; None where nothing tells. Only runs that are joined need it.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    results: tuple[ClientResult, ...]
+    decisions: Mapping[str, Decision]
+    budgets: Mapping[str, Budget]
+    fingerprint: str | None = None
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return self.results[0].dataset
+
+    def options(self, method: str) -> dict[str, float]:
+        """Options of a method that the configuration gives."""
+        section = self.config.get("personalization_args", {}).get(method) or {}
+        return {name: value for name, value in section.items() if isinstance(value, (int, float))}
+
+
+def load_run(path: Path) -> FinishedRun:
+    """Read a run folder.
+
+    Raises:
+        InputError: there is no such folder, it is no run, the run is unfinished or a file is broken.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; give folders of finished runs (--output of a run)")
+    if not (path / "config.yaml").is_file():
+        raise InputError(f"{path}: is no run folder, it has no config.yaml; give folders of finished runs")
+    if not (path / "results.csv").is_file():
+        raise InputError(
+            f"{path}: the run is unfinished, it has no results.csv; finish it with --resume and the "
+            "configuration that it was started with"
+        )
+    config = _read_config(path / "config.yaml")
+    results = tuple(read_results(path / "results.csv"))
+    _require_whole(path / "results.csv", config, results)
+    grids = config.get("experiment_args", {}).get("grids") or {}
+    tuned = [method for method in grids if method in {row.method for row in results}]
+    decisions = read_decisions(path, tuned)
+    return FinishedRun(path, config, results, decisions, read_budgets(path), _fingerprint(path))
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    content = read_sections(path)
+    experiment = content.get("experiment_args", {})
+    for key in ("methods", "fl_seeds", "personalization_seeds"):
+        if not isinstance(experiment.get(key, []), list):
+            raise InputError(
+                f"{path}: experiment_args.{key}: expected a list, got {experiment[key]!r}; expected the "
+                "configuration that a run wrote"
+            )
+    return content
+
+
+def _fingerprint(path: Path) -> str | None:
+    for found in sorted(path.glob("global/fl*/identity.json")):
+        determined_by = read_json(found, "determined_by")["determined_by"]
+        if isinstance(determined_by, dict) and "data" in determined_by:
+            return str(determined_by["data"])
+        raise InputError(
+            f"{found}: is broken; expected what determined the global model. Take the run folder from where "
+            "it was written"
+        )
+    return None
+
+
+def _require_whole(path: Path, config: Mapping[str, Any], results: Sequence[ClientResult]) -> None:
+    """Make sure that the results are those of one data set and all that the configuration asks for."""
+    datasets = {row.dataset for row in results}
+    expected = config.get("data_args", {}).get("dataset")
+    if datasets != {expected}:
+        named = ", ".join(sorted(datasets)) or "no rows"
+        raise InputError(
+            f"{path}: has {named}, but config.yaml is of {expected}; finish the run with --resume, which "
+            "writes it again"
+        )
+    parts = by_part(results)
+    if sum(map(len, parts.values())) != len(results):
+        raise InputError(
+            f"{path}: has two rows for one method, seeds and client; write it again with --resume"
+        )
+    clients = {row.client for row in results}
+    for part, found in parts.items():
+        for client in sorted(clients - found.keys()):
+            raise InputError(
+                f"{path}: has no row of client {client} for {part_text(part)}; write it again with --resume"
+            )
+    lacking = _first_lacking(config, parts.keys())
+    if lacking:
+        raise InputError(
+            f"{path}: the run is unfinished, its configuration asks for {lacking}, which is not there; "
+            "finish it with --resume"
+        )
+
+
+def _first_lacking(config: Mapping[str, Any], parts: Collection[Part]) -> str:
+    """What the configuration asks for and the results lack; empty where nothing is lacking."""
+    asked = list(config.get("experiment_args", {}).get("methods", ()))
+    methods = {part[0] for part in parts}
+    # A method of one's own is named module:Class here and by a name that only its class knows there.
+    missing = [name for name in asked if ":" not in name and name not in methods]
+    if missing:
+        return str(missing[0])
+    seeds = _seed_pairs(config)
+    lacking = [
+        (name, *pair)
+        for name in methods
+        for pair in ({(fl, None) for fl, _ in seeds} if name == GLOBAL else seeds)
+        if (name, *pair) not in parts
+    ]
+    if lacking:
+        return part_text(min(lacking, key=str))
+    return "a method" if len(methods) < len(asked) else ""
+
+
+def _seed_pairs(config: Mapping[str, Any]) -> set[tuple[int, int]]:
+    experiment = config.get("experiment_args", {})
+    fl_seeds = experiment.get("fl_seeds") or [config.get("common_args", {}).get("random_seed", 0)]
+    return {(fl, p) for fl in fl_seeds for p in experiment.get("personalization_seeds", [0])}
+
+
+def part_text(part: Part) -> str:
+    """A method and its seeds in words."""
+    method, fl_seed, p_seed = part
+    return f"{method} with fl_seed {fl_seed}" + ("" if p_seed is None else f" and p_seed {p_seed}")
+
+
+def by_part(results: Iterable[ClientResult]) -> dict[Part, dict[str, ClientResult]]:
+    """Rows by method and seeds, then by client."""
+    found: dict[Part, dict[str, ClientResult]] = {}
+    for row in results:
+        found.setdefault((row.method, row.fl_seed, row.p_seed), {})[row.client] = row
+    return found

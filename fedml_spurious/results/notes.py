@@ -1,0 +1,146 @@
+"""Sentences below a table: of what its rows are, how they were made, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fedml_spurious.results.dataset_runs import DatasetRuns
+from fedml_spurious.results.dataset_table import AGAINST_OURS
+from fedml_spurious.results.method_names import BASELINE, GLOBAL, HEADLINE, selected_by
+from fedml_spurious.results.paper import PAPER_ROUNDS, TITLES
+from fedml_spurious.results.rows import MethodSummary
+from fedml_spurious.results.significance import FEW_CLIENTS, FEW_FL_SEEDS, RESAMPLES
+
+
+def commas(items: Iterable[Any]) -> str:
+    """Items with commas between them."""
+    return ", ".join(map(str, items))
+
+
+def setting_note(runs: DatasetRuns) -> str:
+    """In what the setting may be another than the paper's, so that nobody compares without seeing it."""
+    config = runs.runs[0].config
+    rounds = config.get("train_args", {}).get("comm_round")
+    other = runs.dataset in TITLES and rounds != PAPER_ROUNDS
+    parts = [f"{rounds} federated rounds" + (f" (the paper: {PAPER_ROUNDS})" if other else "")]
+    options = config.get("data_args", {}).get("partition")
+    parts += [f"split files made with {commas([f'{k}={v}' for k, v in options.items()])}"] if options else []
+    return f"Setting: {'; '.join(parts)}."
+
+
+def seeds_note(runs: DatasetRuns) -> str:
+    """Which methods have which pairs of seeds, where these differ; empty where they do not."""
+    pairs: dict[str, set[tuple[int, int | None]]] = {}
+    for row in runs.results:
+        if row.method != GLOBAL:
+            pairs.setdefault(row.method, set()).add((row.fl_seed, row.p_seed))
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for method, found in pairs.items():
+        groups.setdefault(tuple(f"fl{fl} p{p}" for fl, p in sorted(found, key=str)), []).append(method)
+    if len(groups) < 2:
+        return ""
+    listed = "; ".join(f"{commas(methods)} {commas(found)}" for found, methods in groups.items())
+    return f"Not all methods have the same pairs of seeds: {listed}."
+
+
+def selection_note(runs: DatasetRuns) -> str:
+    """How the epoch of a personal model was selected, by method."""
+    rules: dict[str, list[str]] = {}
+    for method in runs.methods():
+        if method != GLOBAL:
+            rules.setdefault(selected_by(method), []).append(method)
+    listed = "; ".join(f"{commas(names)} by {rule}" for rule, names in rules.items())
+    return f"Selected epoch: {listed}." if listed else ""
+
+
+def coefficient_note(runs: DatasetRuns) -> str:
+    """The coefficients of every method that has some."""
+    texts = {method: runs.coefficients(method) for method in runs.methods()}
+    listed = "; ".join(f"{method} {text}" for method, text in texts.items() if text)
+    seeds = {decision.seeds for run in runs.runs for decision in run.decisions.values()}
+    named = " and ".join(sorted(f"fl{pair.fl_seed} p{pair.p_seed}" for pair in seeds))
+    tuned = f" Tuned with the seeds {named}." if named else ""
+    return f"Coefficients: {listed}.{tuned}" if listed else ""
+
+
+def budget_note(runs: DatasetRuns) -> str:
+    """The attack's budget of every global model, and how many attacks succeed with it (appendix C.2)."""
+    texts = []
+    for name, budget in (item for run in runs.runs for item in run.budgets.items()):
+        outside = "" if budget.in_range else ", outside the wanted range"
+        rate = f"{budget.success_rate:.0%} of the attacks succeed{outside}"
+        texts.append(f"{name} {budget.eps:.3g} ({rate})")
+    return f"Attack budget: {commas(dict.fromkeys(texts))}." if texts else ""
+
+
+def clients_note(summaries: Sequence[MethodSummary]) -> str:
+    """Which rows are of some clients only; empty where all are of all."""
+    found = [
+        f"{summary.method} applies to {summary.clients} of {summary.all_clients} clients, and its row is of "
+        "those."
+        for summary in summaries
+        if 0 < summary.clients < summary.all_clients
+    ]
+    found += [
+        f"{summary.method}: {summary.conflicting_clients} of {summary.clients} clients have bias-conflicting "
+        "samples, and Acc_BC and disparities are of those."
+        for summary in summaries
+        if summary.conflicting_clients < summary.clients
+    ]
+    return " ".join(found)
+
+
+def difference_note(summaries: Sequence[MethodSummary]) -> str:
+    """What the intervals are of; empty where there are none."""
+    found = [summary.against_ours for summary in summaries if summary.against_ours]
+    if not found:
+        return ""
+    clients = sorted({difference.clients for difference in found})
+    pairs = sorted({difference.pairs for difference in found})
+    heading = AGAINST_OURS.replace("\n", " ")
+    few = ["clients"] if clients[0] < FEW_CLIENTS else []
+    if any(1 < difference.fl_seeds < FEW_FL_SEEDS for difference in found):
+        few.append("federated seeds")
+    caveats = [f"With so few {' and '.join(few)} the intervals are too narrow."] if few else []
+    caveats += ["One pair of seeds tells nothing about other seeds."] if pairs[0] == 1 else []
+    what = (
+        f"{heading}: client mean over {_either(clients)} clients with bias-conflicting samples and "
+        f"{_either(pairs)} pair{'' if pairs == [1] else 's'} of seeds; {RESAMPLES:,} bootstrap resamples, "
+        "paired over clients and seeds."
+    )
+    return " ".join([what, *caveats])
+
+
+def _either(counts: Sequence[int]) -> str:
+    return " or ".join(map(str, counts))
+
+
+def conclude(summaries: Sequence[MethodSummary]) -> str:
+    """One sentence on what the table means; empty where it lacks one of global, ``ft`` and ``ours``."""
+    found = {summary.method: summary.mean for summary in summaries}
+    values = [
+        found.get(method, {}).get(name)
+        for method in (GLOBAL, BASELINE, HEADLINE)
+        for name in ("disparity", "acc_b")
+    ]
+    present = [value.mean for value in values if value is not None]
+    if len(present) < len(values):
+        return ""
+    global_disparity, global_acc, ft_disparity, _, ours_disparity, ours_acc = present
+    gain = ours_acc - global_acc
+    accuracy = f"its Acc_B is {abs(gain):.3f} {'above' if gain >= 0 else 'below'} the global model's"
+    if ft_disparity <= global_disparity:
+        return (
+            f"Fine-tuning did not raise the disparity here ({global_disparity:.3f} for the global model, "
+            f"{ft_disparity:.3f} after it), so there was no rise to take back; ours ends at "
+            f"{ours_disparity:.3f}, and {accuracy}."
+        )
+    taken_back = (ft_disparity - ours_disparity) / (ft_disparity - global_disparity)
+    change = f"takes back {taken_back:.0%} of that rise" if taken_back >= 0 else "raises it further"
+    if taken_back > 1:
+        change = "takes back more than that rise"
+    return (
+        f"Fine-tuning raises the accuracy disparity from {global_disparity:.3f} to {ft_disparity:.3f}; ours "
+        f"{change} (disparity {ours_disparity:.3f}), and {accuracy}."
+    )
