@@ -124,6 +124,29 @@ def test_what_only_one_side_has_is_left_out_and_counted() -> None:
     assert compare({(0, 0): {"z": 1.0}}, ours) is None
 
 
+def test_clients_are_paired_by_id_and_seeds_by_number_whatever_their_order() -> None:
+    """Clients and seeds differ widely; the difference is 0.125 for each, so the interval has no width."""
+    ours = {
+        (fl, p): {f"{client:04}": client / 16 + fl / 4 + p / 32 for client in range(12)}
+        for fl in range(2)
+        for p in range(2)
+    }
+    turned = {
+        pair: {client: value + 0.125 for client, value in reversed(values.items())}
+        for pair, values in reversed(ours.items())
+    }
+    found = compare(turned, ours)
+    assert found is not None
+    assert (found.mean, found.low, found.high) == (0.125, 0.125, 0.125)
+    # A client that one side lacks shifts the places of those behind it.
+    some = {
+        pair: {name: v for name, v in values.items() if name != "0005"} for pair, values in turned.items()
+    }
+    fewer = compare(some, ours)
+    assert fewer is not None
+    assert (fewer.mean, fewer.low, fewer.high, fewer.clients) == (0.125, 0.125, 0.125, 11)
+
+
 def test_one_number_has_no_interval() -> None:
     found = compare({(0, 0): {"a": 0.5}}, {(0, 0): {"a": 0.25}})
     assert found is not None
