@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 def disparity(acc_b: float | None, acc_bc: float | None) -> float | None:
-    """Accuracy disparity ``Acc_B - Acc_BC``, signed (section 4); None where one of the two is missing."""
+    """Accuracy disparity ``Acc_B - Acc_BC``, signed, in [-1, 1] (section 4); None where one is missing."""
     return None if acc_b is None or acc_bc is None else acc_b - acc_bc
 
 
@@ -19,7 +19,15 @@ def client_mean(values: Sequence[float | None]) -> float | None:
 
 
 def weighted_mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
-    """Mean over the clients that have a value, weighted by their numbers of samples."""
+    """Mean over the clients that have a value and samples, weighted by their numbers of samples.
+
+    Args:
+        values: a value per client; None where it has none.
+        weights: number of samples per client, as many as there are values.
+
+    Returns:
+        The mean; None where no client has both.
+    """
     present = [(v, w) for v, w in zip(values, weights, strict=True) if v is not None and w > 0]
     total = sum(weight for _, weight in present)
     return sum(value * weight for value, weight in present) / total if total else None
@@ -27,7 +35,7 @@ def weighted_mean(values: Sequence[float | None], weights: Sequence[int]) -> flo
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation over seeds.
+    """Mean and standard deviation over seeds, in the unit of the values.
 
     Attributes:
         mean: mean over the pairs of seeds.

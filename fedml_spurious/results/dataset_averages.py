@@ -23,7 +23,7 @@ class Accuracies:
 
     @property
     def disparity(self) -> float:
-        """``Acc_B - Acc_BC``."""
+        """``Acc_B - Acc_BC``, in [-1, 1]."""
         return self.acc_b - self.acc_bc
 
 
@@ -33,7 +33,7 @@ AccuracyTable = Mapping[str, Mapping[str, Accuracies | None]]
 
 @dataclass(frozen=True)
 class DatasetAverage:
-    """A method over data sets; every data set counts the same.
+    """A method over data sets; every data set counts the same. Fractions, not percent.
 
     Attributes:
         datasets: the data sets where the method has values.

@@ -31,17 +31,17 @@ class ClientResult:
         n_test_bc: samples of the bias-conflicting test set.
         acc_b: accuracy on the biased test set, in [0, 1].
         acc_bc: accuracy on the bias-conflicting test set.
-        disparity: ``acc_b - acc_bc``.
+        disparity: ``acc_b - acc_bc``, in [-1, 1].
         loss_b: mean cross-entropy on the biased test set, in nats.
         loss_bc: mean cross-entropy on the bias-conflicting test set.
         acc_adv: accuracy on adversarial examples of the biased test set, made from the global model.
         loss_adv: mean cross-entropy on the same.
         val_acc: accuracy on the validation split.
         selected_epoch: epoch whose model was selected, from 1.
-        eps: budget of the attack.
+        eps: budget of the attack: largest change of a pixel, whose values are in [0, 1].
         lam_adv: coefficient of the adversarial term.
         lam_l2: coefficient of the L2 term.
-        seconds: time of the personalization, measurement excluded.
+        seconds: time of the personalization in seconds, measurement excluded.
     """
 
     dataset: str
@@ -115,6 +115,8 @@ Average = Literal["mean", "weighted"]
 @dataclass(frozen=True)
 class MethodSummary:
     """A row of the table. Every value is averaged over clients first and over seeds then.
+
+    Accuracies and ``abs_disparity`` are in [0, 1], ``disparity`` is in [-1, 1].
 
     Attributes:
         method: name of the method.

@@ -17,7 +17,7 @@ from fedml_spurious.common.arrays import FloatArray, IndexArray
 from fedml_spurious.common.seeds import Purpose, generator
 
 Disparities = Mapping[tuple[int, int | None], Mapping[str, float]]
-"""Disparity of a method by (fl_seed, p_seed) and client; p_seed None: the same for every p_seed."""
+"""Disparity of a method, in [-1, 1], by (fl_seed, p_seed) and client; p_seed None: the same for every one."""
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -31,15 +31,15 @@ _FL_SEEDS, _P_SEEDS, _CLIENTS = range(3)
 
 @dataclass(frozen=True)
 class Difference:
-    """Disparity of one method minus that of another, averaged over clients and pairs of seeds.
+    """Disparity of one method minus that of another, averaged over clients and pairs of seeds; in [-2, 2].
 
     Attributes:
         mean: the difference; positive: the first method is the more biased.
         low: lower end of the 95 % percentile interval; None where there is one pair and one client.
         high: upper end.
-        clients: clients that were compared: those with bias-conflicting samples.
-        pairs: pairs of seeds that both methods have.
-        fl_seeds: different federated seeds among them.
+        clients: number of clients that were compared: those with bias-conflicting samples.
+        pairs: number of pairs of seeds that both methods have.
+        fl_seeds: number of different federated seeds among them.
     """
 
     mean: float
