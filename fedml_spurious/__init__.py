@@ -3,4 +3,4 @@
 Importing the package is cheap: torch and FedML are imported by the modules that need them.
 """
 
-__version__ = "0.1.0"
+from fedml_spurious.common.version import VERSION as __version__  # noqa: F401

@@ -1,4 +1,7 @@
-"""Personalization methods: one file each, found by name."""
+"""Personalization methods, one file each, found by name, and the one fine-tuning loop that serves them.
+
+Imports ``learning``, ``results`` for the names of methods, and ``common``.
+"""
 
 from __future__ import annotations
 
