@@ -54,11 +54,11 @@ class WithDataFiles(Distribution):
 
 
 def version() -> str:
-    """``VERSION`` of the package, read without importing it."""
+    """``__version__`` of the package, read without importing it."""
     source = (HERE / "fedml_spurious" / "common" / "version.py").read_text(encoding="utf-8")
-    found = re.search(r'^VERSION = "(.+)"$', source, flags=re.MULTILINE)
+    found = re.search(r'^__version__ = "(.+)"$', source, flags=re.MULTILINE)
     if found is None:
-        raise ValueError('fedml_spurious/common/version.py: no line of the form VERSION = "..."')
+        raise ValueError('fedml_spurious/common/version.py: no line of the form __version__ = "..."')
     return found[1]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from fedml_spurious.common.cli_errors import INTERRUPTED, friendly
-from fedml_spurious.common.version import VERSION
+from fedml_spurious.common.version import __version__
 
 
 class _Partitions(click.Group):
@@ -28,7 +28,7 @@ class _Partitions(click.Group):
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION)
+@click.version_option(__version__)
 def main() -> None:
     """Personalized federated learning that does not fall for spurious features, on FedML."""
 

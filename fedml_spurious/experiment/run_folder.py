@@ -21,7 +21,7 @@ import yaml
 
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.storage import write_json, write_text
-from fedml_spurious.common.version import VERSION
+from fedml_spurious.common.version import __version__
 from fedml_spurious.config.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def write_config(folder: RunFolder, settings: Settings) -> None:
     write_json(
         folder.path / "environment.json",
         {
-            "fedml_spurious": VERSION,
+            "fedml_spurious": __version__,
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.version import VERSION
+from fedml_spurious.common.version import __version__
 from fedml_spurious.config.flatten import flatten
 from fedml_spurious.config.settings import Settings
 
@@ -36,7 +36,7 @@ def introduce(settings: Settings, threads: int) -> dict[str, Any]:
             for name, value in values.items()
             if name not in _OF_THE_HOST and not name.startswith(_OF_THE_SERVER)
         },
-        "versions": {"fedml_spurious": VERSION, "python": platform.python_version(), **versions},
+        "versions": {"fedml_spurious": __version__, "python": platform.python_version(), **versions},
         "threads": threads,
         "host": socket.gethostname(),
         "pid": os.getpid(),
