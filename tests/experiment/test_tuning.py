@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import invoke, without_time
+from running import invoke, read_rows, without_time
 
 from data_partition.split_files.folder import Samples, SplitFolder
 from fedml_spurious.experiment.tuning import Reference, Trial, choose
@@ -75,14 +74,9 @@ def test_a_method_that_never_applies_gets_the_smallest_value(rule: Any) -> None:
 GRIDS = {"ours": {"lam_adv": [0.1, 100.0], "lam_l2": [0.01, 1.0]}, "ditto": {"lam": [1.0, 0.1]}}
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
-
-
 def correct(path: Path) -> int:
     """Validation samples that the personal models of a part classify correctly."""
-    return sum(round(float(row["val_acc"]) * int(row["n_val"])) for row in rows(path))
+    return sum(round(float(row["val_acc"]) * int(row["n_val"])) for row in read_rows(path))
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -125,7 +119,7 @@ def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
     harmless = first["values"][1]["correct"] >= first["values"][0]["correct"]
     assert first["chosen"] == (100.0 if harmless else 0.1)
     # Every row of the table has the coefficients that were chosen, and is what fixed ones give.
-    table = rows(folder / "results.csv")
+    table = read_rows(folder / "results.csv")
     chosen = decision["chosen"]
     for row in table:
         if row["method"] == "ours":
@@ -175,8 +169,8 @@ def test_fixed_options_may_change_and_what_was_made_is_kept(tuned: dict[str, Any
         }
         result = invoke(config, folder, "--resume")
         assert result.exit_code == 0, result.output
-        assert rows(folder / "results.csv") == rows(folder / "personal/ditto/fl0_p0/clients.csv")
-        return rows(folder / "results.csv")
+        assert read_rows(folder / "results.csv") == read_rows(folder / "personal/ditto/fl0_p0/clients.csv")
+        return read_rows(folder / "results.csv")
 
     weak, strong = results_with(0.0), results_with(1000.0)
     assert len(events(folder)) == 8
@@ -185,7 +179,7 @@ def test_fixed_options_may_change_and_what_was_made_is_kept(tuned: dict[str, Any
     tuned_rows = results_with(0.0, grids={"ditto": {"lam": [0.0, 0.1, 1000.0]}})
     assert len(events(folder)) == 12
     chosen = json.loads((folder / "tuning/ditto/decision.json").read_text())["chosen"]["lam"]
-    assert tuned_rows == rows(folder / f"personal/ditto/lam={chosen}/fl0_p0/clients.csv")
+    assert tuned_rows == read_rows(folder / f"personal/ditto/lam={chosen}/fl0_p0/clients.csv")
     assert results_with(0.0) == weak
     assert len(events(folder)) == 12
 
@@ -199,10 +193,12 @@ def test_per_client_every_client_has_its_own_choice(tuned: dict[str, Any], tmp_p
     assert result.exit_code == 0, result.output
     decision = json.loads((folder / "tuning/ditto/decision.json").read_text())
     found = {
-        value: {row["client"]: row for row in rows(folder / f"personal/ditto/lam={value}/fl0_p0/clients.csv")}
+        value: {
+            row["client"]: row for row in read_rows(folder / f"personal/ditto/lam={value}/fl0_p0/clients.csv")
+        }
         for value in (0.1, 1.0)
     }
-    final = {row["client"]: row for row in rows(folder / "results.csv")}
+    final = {row["client"]: row for row in read_rows(folder / "results.csv")}
     assert decision["scope"] == "client"
     assert set(decision["clients"]) == set(final) == set(found[0.1])
     for client, own in decision["clients"].items():
@@ -224,7 +220,7 @@ def test_the_global_model_is_measured_for_the_choice_though_it_is_not_in_the_tab
     for step in decision["trail"]:
         harmless = [trial["value"] for trial in step["values"] if trial["correct"] >= needed]
         assert step["chosen"] == (harmless[-1] if harmless else step["values"][0]["value"])
-    assert {row["method"] for row in rows(folder / "results.csv")} == {"ours"}
+    assert {row["method"] for row in read_rows(folder / "results.csv")} == {"ours"}
 
 
 def test_the_conflicting_test_set_has_no_say_in_a_choice(
