@@ -55,10 +55,10 @@ class WithDataFiles(Distribution):
 
 def version() -> str:
     """``__version__`` of the package, read without importing it."""
-    source = (HERE / "fedml_spurious" / "__init__.py").read_text(encoding="utf-8")
+    source = (HERE / "fedml_spurious" / "common" / "version.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "(.+)"$', source, flags=re.MULTILINE)
     if found is None:
-        raise ValueError('fedml_spurious/__init__.py: no line of the form __version__ = "..."')
+        raise ValueError('fedml_spurious/common/version.py: no line of the form __version__ = "..."')
     return found[1]
 
 

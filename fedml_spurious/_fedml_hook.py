@@ -27,7 +27,7 @@ class FedMLRunFinder:
         """Find :data:`FEDML_RUN` where Python would; leave every other module to the next finder."""
         if name != FEDML_RUN:
             return None
-        from importlib.machinery import PathFinder
+        from importlib.machinery import PathFinder  # late: see above
 
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
@@ -36,7 +36,7 @@ class FedMLRunFinder:
 
         def load_and_extend(module: ModuleType) -> None:
             load(module)
-            from fedml_spurious._fedml_run import extend
+            from fedml_spurious._fedml_run import extend  # late: see above
 
             extend(module)
 

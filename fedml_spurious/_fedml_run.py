@@ -53,7 +53,7 @@ class RunGroup(click.Group):
         program = parent.command_path if parent else "fedml"
 
         def run() -> None:
-            from fedml_spurious.cli import main
+            from fedml_spurious.cli import main  # late: every `fedml` command starts here
 
             # With its own error handling: same messages and exit status as fedml-spurious.
             main.main(["run", *args], prog_name=program)
@@ -67,7 +67,7 @@ class RunGroup(click.Group):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the options of our command below FedML's help."""
-        from fedml_spurious.cli import run
+        from fedml_spurious.cli import run  # late: every `fedml` command starts here
 
         own = click.Context(run, info_name=ctx.info_name, parent=ctx.parent)
         records = [record for param in run.get_params(own) if (record := param.get_help_record(own))]

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import click
 
-from fedml_spurious import __version__
 from fedml_spurious.common.cli_errors import INTERRUPTED, friendly
+from fedml_spurious.common.version import __version__
 
 
 class _Partitions(click.Group):
     """``partition NAME``; a script is imported when it is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from data_partition.registry import PARTITIONS
+        from data_partition.registry import PARTITIONS  # late: other commands do without it
 
         return list(PARTITIONS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        from data_partition.registry import PARTITIONS
+        from data_partition.registry import PARTITIONS  # late: other commands do without it
 
         return PARTITIONS[cmd_name].command if cmd_name in PARTITIONS else None
 
@@ -63,8 +63,10 @@ def run(
     Several processes: start it with `mpirun -np N`, and add `--set comm_args.backend=MPI`.
     """
     _share_cores()
+    # Torch takes seconds to import, which --help must not wait for; and it reads what was set just now.
     from rich.console import Console
 
+    # The same.
     from fedml_spurious.config.file import find_config, load_settings
     from fedml_spurious.experiment.device import choose_device
     from fedml_spurious.experiment.run import run_experiment
@@ -128,7 +130,7 @@ def table(runs: tuple[str, ...], form: str, average: str, why: bool) -> None:
 
     Runs of one data set are put together where they differ in methods and seeds alone.
     """
-    from fedml_spurious.results.table_command import show_runs
+    from fedml_spurious.results.table_command import show_runs  # late: --help does without it
 
     show_runs(runs, form=form, average=average, why=why)
 

@@ -28,11 +28,17 @@ def invoke(config: dict[str, Any], folder: Path, *options: str) -> Result:
     return CliRunner().invoke(main, ["run", "--cf", str(path), "--output", str(folder), *options])
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file, of which there is at least one."""
+    with path.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows, path
+    return rows
+
+
 def without_time(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open() as stream:
-        return [
-            {name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(stream)
-        ]
+    rows = read_rows(folder / "results.csv")
+    return [{name: cell for name, cell in row.items() if name != "seconds"} for row in rows]
 
 
 def client_events(folder: Path) -> list[tuple[Any, ...]]:

@@ -9,13 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from data_partition.registry import PARTITIONS
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.validation import FLOAT_AS_TEXT, problems_of, report
-from fedml_spurious.common.yaml_files import read_yaml
+from fedml_spurious.common.yaml_files import parse_yaml, read_yaml
 from fedml_spurious.config.settings import Settings, settings_type
 
 
@@ -118,10 +117,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     keys = name.split(".")
     if not equals or len(keys) < 2 or not all(keys):
         raise InputError(f"--set {override}: expected section.key=value, for example train_args.epochs=2")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set {override}: the value is broken YAML; quote it") from None
+    value = parse_yaml(text, f"--set {override}")
     if isinstance(value, str) and FLOAT_AS_TEXT.fullmatch(value):
         value = float(value)  # nobody writes 1e-3 on a command line and means text
     target = content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -30,7 +31,6 @@ from fedml_spurious.personalization.base import (
     Observer,
     Personalized,
     Personalizer,
-    make_adversarial_reference,
 )
 from fedml_spurious.results.averages import disparity
 from fedml_spurious.results.rows import ClientResult
@@ -80,20 +80,23 @@ class ClientStep:
         with data.sealed():
             self.training: TrainingData = load_training_data(data, client, device)
             self.model = client_model(settings, model, self.training.train)
-            self.adversarial: AdversarialReference = make_adversarial_reference(
+            self.adversarial = AdversarialReference(
                 self.model, self.training.train, self.training.val, self.attack
             )
         # Held apart from what the methods get; see ClientView.
         self._tests: TestData = load_test_data(data, client, device)
+
+    @cached_property
+    def _test_adv(self) -> Labelled:
         biased = self._tests.biased
-        self._test_adv = Labelled(self.attack(self.model, biased.x, biased.y), biased.y)
+        return Labelled(self.attack(self.model, biased.x, biased.y), biased.y)
 
     def run(self, key: ResultKey) -> Outcome:
         """Personalize as the work says, and measure."""
         method = self.settings.method(key.method, dict(key.options))
         if method is None or key.p_seed is None:
             return Outcome(self._result(key, self.model, val_acc=self._val_accuracy(self.model)))
-        view = self._view(key.p_seed)
+        view = self.view(key.p_seed)
         rows: list[dict[str, Any]] = []
         started = time.perf_counter()
         with self.data.sealed():
@@ -109,7 +112,8 @@ class ClientStep:
         kept = self.settings.personalization_args.save_models
         return Outcome(result, tuple(rows), copy_state(model) if kept else None)
 
-    def _view(self, p_seed: int) -> ClientView:
+    def view(self, p_seed: int) -> ClientView:
+        """What a method may see of the client, with a seed of the personalization step."""
         return ClientView(
             client=self.data.client_ids.index(self.client),
             fl_seed=self.fl_seed,
@@ -135,11 +139,12 @@ class ClientStep:
         def observe(model: nn.Module, epoch: int, batch: int) -> None:
             if batch % interval == 0:
                 row = {"client": self.client, "epoch": epoch, "batch": batch}
-                rows.append(row | self._measure(model))
+                rows.append(row | self.measure(model))
 
         return observe
 
-    def _measure(self, model: nn.Module) -> dict[str, float | None]:
+    def measure(self, model: nn.Module) -> dict[str, float | None]:
+        """Accuracies and losses on the test sets and the adversarial examples, as cells of a row."""
         biased = evaluate(model, self._tests.biased.x, self._tests.biased.y)
         conflicting = evaluate(model, self._tests.conflicting.x, self._tests.conflicting.y)
         adversarial = evaluate(model, self._test_adv.x, self._test_adv.y)
@@ -163,7 +168,7 @@ class ClientStep:
     ) -> ClientResult:
         cells = dict.fromkeys(("acc_b", "acc_bc", "disparity", "loss_b", "loss_bc", "acc_adv", "loss_adv"))
         if model is not None:
-            cells |= self._measure(model)
+            cells |= self.measure(model)
         return ClientResult(
             dataset=self.data.meta.name,
             method=key.method,

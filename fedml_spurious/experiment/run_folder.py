@@ -19,9 +19,9 @@ from typing import Any
 import torch
 import yaml
 
-from fedml_spurious import __version__
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.storage import write_json, write_text
+from fedml_spurious.common.version import __version__
 from fedml_spurious.config.settings import Settings
 
 logger = logging.getLogger(__name__)

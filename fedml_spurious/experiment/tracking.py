@@ -26,7 +26,7 @@ def tracking(settings: Settings, folder: RunFolder) -> Iterator[None]:
         yield
         return
     try:
-        import wandb
+        import wandb  # an optional package
     except ImportError:
         raise InputError(
             "tracking_args.enable_wandb: wandb is not installed; pip install 'fedml_spurious[tracking]', or "

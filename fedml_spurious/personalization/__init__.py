@@ -1,11 +1,17 @@
-"""Personalization methods: one file each, found by name."""
+"""Personalization methods, one file each, found by name, and the one fine-tuning loop that serves them.
+
+Imports ``learning``, ``results`` for the names of methods, and ``common``.
+"""
 
 from __future__ import annotations
 
 from typing import Any, get_args
 
+from pydantic import ValidationError
+
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.imports import import_object
+from fedml_spurious.common.validation import problems_of, report
 from fedml_spurious.personalization.adversarial_transfer import AdversarialOnly, AdversarialTransfer, L2Only
 from fedml_spurious.personalization.base import Personalizer, TuningRule
 from fedml_spurious.personalization.ditto import Ditto
@@ -32,6 +38,24 @@ _EXTRAS: tuple[type[Personalizer[Any]], ...] = (
 METHODS: dict[str, type[Personalizer[Any]]] = {method.name: method for method in (*_OF_THE_PAPER, *_EXTRAS)}
 PAPER_METHODS = (GLOBAL, *(method.name for method in _OF_THE_PAPER))
 """What the paper compares (Table 1 and Figure 6), in the order of our table."""
+
+
+def make_method(name: str, **options: Any) -> Personalizer[Any]:
+    """A method with its options, for example ``make_method("ours", lam_adv=1.0, lam_l2=0.1)``.
+
+    Args:
+        name: see :func:`find_method`.
+        **options: of the method; its defaults hold for the others.
+
+    Raises:
+        InputError: there is no such method or option, or the method does not take the value.
+    """
+    found = find_method(name)
+    try:
+        return found(found.settings_type(**options))
+    except ValidationError as error:
+        problems = problems_of(error, found.settings_type)
+        raise InputError(report(problems, source=f"options of {name}")) from None
 
 
 def find_method(name: str) -> type[Personalizer[Any]]:

@@ -77,7 +77,9 @@ def evaluated(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
 
 
 def rows(folder: Path, method: str) -> dict[str, dict[str, str]]:
-    return {row["client"]: row for row in without_time(folder) if row["method"] == method}
+    found = {row["client"]: row for row in without_time(folder) if row["method"] == method}
+    assert tuple(sorted(found)) == CLIENTS
+    return found
 
 
 def test_the_federated_step_does_not_know_the_policy(runs: dict[str, Path]) -> None:

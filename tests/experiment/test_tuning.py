@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from running import client_events, invoke, without_time
+from running import client_events, invoke, read_rows, without_time
 
 from data_partition.split_files.folder import Samples, SplitFolder
 from fedml_spurious.cli import main
@@ -79,14 +78,9 @@ def test_a_method_that_never_applies_gets_the_smallest_value(rule: Any) -> None:
 GRIDS = {"ours": {"lam_adv": [0.1, 100.0], "lam_l2": [0.01, 1.0]}, "ditto": {"lam": [1.0, 0.1]}}
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
-
-
 def correct(path: Path) -> int:
     """Validation samples that the personal models of a part classify correctly."""
-    return sum(round(float(row["val_acc"]) * int(row["n_val"])) for row in rows(path))
+    return sum(round(float(row["val_acc"]) * int(row["n_val"])) for row in read_rows(path))
 
 
 @pytest.fixture
@@ -126,7 +120,7 @@ def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
     # Every row of the table has the coefficients that were chosen, and is what fixed ones give.
     chosen = decision["chosen"]
     assert chosen == {"lam_adv": first["chosen"], "lam_l2": second["chosen"]}
-    ours = [row for row in rows(folder / "results.csv") if row["method"] == "ours"]
+    ours = [row for row in read_rows(folder / "results.csv") if row["method"] == "ours"]
     assert [{name: float(row[name]) for name in chosen} for row in ours] == [chosen] * 16
     ditto = json.loads((folder / "tuning/ditto/decision.json").read_text())["chosen"]
     fixed = tuned | {
@@ -173,8 +167,8 @@ def test_fixed_options_may_change_and_what_was_made_is_kept(tuned: dict[str, Any
         }
         result = invoke(config, folder, "--resume")
         assert result.exit_code == 0, result.output
-        assert rows(folder / "results.csv") == rows(folder / "personal/ditto/fl0_p0/clients.csv")
-        return rows(folder / "results.csv")
+        assert read_rows(folder / "results.csv") == read_rows(folder / "personal/ditto/fl0_p0/clients.csv")
+        return read_rows(folder / "results.csv")
 
     weak, strong = results_with(0.0), results_with(1000.0)
     assert len(client_events(folder)) == 8
@@ -183,7 +177,7 @@ def test_fixed_options_may_change_and_what_was_made_is_kept(tuned: dict[str, Any
     tuned_rows = results_with(0.0, grids={"ditto": {"lam": [0.0, 0.1, 1000.0]}})
     assert len(client_events(folder)) == 12
     chosen = json.loads((folder / "tuning/ditto/decision.json").read_text())["chosen"]["lam"]
-    assert tuned_rows == rows(folder / f"personal/ditto/lam={chosen}/fl0_p0/clients.csv")
+    assert tuned_rows == read_rows(folder / f"personal/ditto/lam={chosen}/fl0_p0/clients.csv")
     assert results_with(0.0) == weak
     assert len(client_events(folder)) == 12
 
@@ -197,10 +191,12 @@ def test_per_client_every_client_has_its_own_choice(tuned: dict[str, Any], tmp_p
     assert result.exit_code == 0, result.output
     decision = json.loads((folder / "tuning/ditto/decision.json").read_text())
     found = {
-        value: {row["client"]: row for row in rows(folder / f"personal/ditto/lam={value}/fl0_p0/clients.csv")}
+        value: {
+            row["client"]: row for row in read_rows(folder / f"personal/ditto/lam={value}/fl0_p0/clients.csv")
+        }
         for value in (0.1, 1.0)
     }
-    final = {row["client"]: row for row in rows(folder / "results.csv")}
+    final = {row["client"]: row for row in read_rows(folder / "results.csv")}
     assert decision["scope"] == "client"
     assert sorted(decision["clients"]) == ["0000", "0001", "0002", "0003"]
     assert set(decision["clients"]) == set(final) == set(found[0.1])
@@ -224,7 +220,7 @@ def test_the_global_model_is_measured_for_the_choice_though_it_is_not_in_the_tab
     for step in decision["trail"]:
         harmless = [trial["value"] for trial in step["values"] if trial["correct"] >= needed]
         assert step["chosen"] == (harmless[-1] if harmless else step["values"][0]["value"])
-    assert {row["method"] for row in rows(folder / "results.csv")} == {"ours"}
+    assert {row["method"] for row in read_rows(folder / "results.csv")} == {"ours"}
     # The table of the run, made from memory, says what is said of the files.
     said = (folder / "table.md").read_text().splitlines()
     read = CliRunner().invoke(main, ["table", str(folder), "--format", "markdown"])

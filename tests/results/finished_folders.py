@@ -115,11 +115,6 @@ def write_decision(folder: Path, method: str, **changes: Any) -> None:
     path.write_text(json.dumps(decision | changes))
 
 
-def csv_rows(text: str) -> list[dict[str, str]]:
-    """Lines of a CSV file by heading."""
-    return list(csv.DictReader(io.StringIO(text)))
-
-
 def table(*arguments: Path | str) -> Result:
     """What ``fedml-spurious table`` answers."""
     return CliRunner().invoke(main, ["table", *map(str, arguments)])
@@ -129,7 +124,7 @@ def rows_of(*arguments: Path | str) -> list[dict[str, str]]:
     """The joined table as CSV."""
     result = table(*arguments, "--format", "csv")
     assert result.exit_code == 0, result.output
-    return csv_rows(result.output)
+    return list(csv.DictReader(io.StringIO(result.output)))
 
 
 def drawn(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from finished_folders import csv_rows, rows_of, table, write_run
+from finished_folders import rows_of, table, write_run
+from running import read_rows
 
 from fedml_spurious.results.finished_run import load_run
 from fedml_spurious.results.run_table import make_run_table, write_table
@@ -123,7 +124,7 @@ def of_run(method: str, average: str, means: list[float], deviations: list[float
 
 def test_every_column_of_the_table_of_a_run(run: Path, tmp_path: Path) -> None:
     write_table(tmp_path, make_run_table(load_run(run)))
-    rows = csv_rows((tmp_path / "table.csv").read_text())
+    rows = read_rows(tmp_path / "table.csv")
     assert list(rows[0]) == RUN_COLUMNS
     difference = RUN_COLUMNS[-4:]
     ours = [0.1 / ROOT, 0.2 / ROOT, 0.3 / ROOT]

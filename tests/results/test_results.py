@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from finished_folders import client_row as row
-from finished_folders import csv_rows
+from running import read_rows
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.results.averages import client_mean, disparity, weighted_mean
@@ -140,7 +140,7 @@ def test_table_files_of_a_run_in_memory(tmp_path: Path) -> None:
     budgets = {"fl0": Budget(eps=0.0123, in_range=False, trail=((0.1, 0.9), (0.0123, 0.25)))}
     run = FinishedRun(tmp_path / "nowhere", config, rows, {}, budgets)
     write_table(tmp_path, make_run_table(run))
-    lines = csv_rows((tmp_path / "table.csv").read_text())
+    lines = read_rows(tmp_path / "table.csv")
     methods = ("grad_align", "ft", "uw", "ours")
     assert [(line["method"], line["average"]) for line in lines] == [
         (method, average) for average in ("mean", "weighted") for method in methods

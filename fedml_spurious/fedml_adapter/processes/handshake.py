@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from fedml_spurious import __version__
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.version import __version__
 from fedml_spurious.config.flatten import flatten
 from fedml_spurious.config.settings import Settings
 

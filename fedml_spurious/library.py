@@ -1,0 +1,109 @@
+"""What a program of a user's own calls: a run, its global models, and one client of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from torch import nn
+
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.storage import read_json
+from fedml_spurious.config.file import find_config, load_settings
+from fedml_spurious.experiment.client import ClientStep
+from fedml_spurious.experiment.device import choose_device
+from fedml_spurious.experiment.inputs import initial_network
+from fedml_spurious.experiment.run import run_experiment
+from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.fedml_adapter.local_workers import work_alone
+from fedml_spurious.learning.checkpoints import load_checked, load_tensors
+
+
+def run(
+    config: str | Path, output: str | Path, overrides: Sequence[str] = (), *, resume: bool = False
+) -> Run:
+    """Do in this process what ``fedml-spurious run`` does.
+
+    Args:
+        config: YAML file, or the name of one that ships with the package.
+        output: folder of the run.
+        overrides: ``section.key=value``, each replacing one value of the configuration.
+        resume: whether to continue a run that is there.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: the configuration, the data or the folder are wrong, or several processes are asked for.
+        RunError: writing failed; what was finished is kept.
+    """
+    settings = load_settings(find_config(str(config)), overrides)
+    if settings.comm_args.backend != "sp":
+        raise InputError(
+            f"comm_args.backend: is {settings.comm_args.backend}, which needs several processes; start them "
+            "with fedml-spurious run, or set it to sp"
+        )
+    device = choose_device(settings)
+    workers = partial(work_alone, settings, device)
+    run_experiment(
+        settings, Path(output), resume=resume, console=Console(stderr=True), hire=workers, device=device
+    )
+    return Run(output)
+
+
+class Run:
+    """The folder of a run that is finished, or at least trained.
+
+    Args:
+        folder: ``--output`` of the run.
+
+    Attributes:
+        settings: settings of the run.
+        splits: its client split files.
+
+    Raises:
+        InputError: it is no run, or its split files are gone.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = RunFolder(Path(folder))
+        if not self.folder.config.is_file():
+            raise InputError(f"{folder}: is no run folder, it has no config.yaml; give --output of a run")
+        self.settings = load_settings(self.folder.config)
+        made = self.settings.data_args.data_cache_dir
+        place = self.folder.data if made is None else Path(made).expanduser()
+        self.splits = SplitFolder(place, name=self.settings.data_args.dataset)
+
+    def global_model(self, fl_seed: int = 0) -> nn.Module:
+        """The global model of a federated seed, in training mode, on the device of the settings.
+
+        Raises:
+            InputError: the run has no finished model of this seed.
+        """
+        path = self.folder.global_part(fl_seed) / "model.pt"
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; the run has not finished the global model fl{fl_seed}")
+        model = initial_network(self.settings, self.splits, fl_seed)
+        load_checked(model, load_tensors(path), path)
+        return model.to(choose_device(self.settings))
+
+    def client(self, client: str, fl_seed: int = 0) -> ClientStep:
+        """A client with the global model and the attack of a federated seed.
+
+        Raises:
+            InputError: there is no such client, or the run has not got so far with this seed.
+        """
+        budget = self.folder.global_part(fl_seed) / "budget.json"
+        if not budget.is_file():
+            raise InputError(f"{budget}: no such file; the run has personalized nothing with fl{fl_seed} yet")
+        return ClientStep(
+            self.settings,
+            self.splits,
+            self.global_model(fl_seed),
+            client,
+            eps=float(read_json(budget, "eps")["eps"]),
+            fl_seed=fl_seed,
+        )
