@@ -164,7 +164,9 @@ def read_meta(path: Path) -> SplitMeta:
     try:
         return SplitMeta.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise InputError(f"{path}: describes no client splits: {describe_errors(error)}") from error
+        raise InputError(
+            f"{path}: describes no client splits: {describe_errors(error, SplitMeta)}"
+        ) from error
 
 
 def _checksum(content: dict[str, Any]) -> str:
