@@ -122,5 +122,4 @@ def summarize(path: Path) -> str:
     sizes = {split: sum(client.counts[split] for client in meta.clients.values()) for split in SPLITS}
     parts = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
     first = f"{meta.name}: {meta.num_clients} clients, {meta.num_classes} classes; {parts}"
-    left_out = [f"left out: {count:,} {kind}" for kind, count in meta.left_out.items() if count]
-    return "\n".join([first, *meta.notes, *left_out, str(path)])
+    return "\n".join([first, *meta.remarks(), str(path)])

@@ -14,7 +14,7 @@ from data_partition.colored.coloring import rgb_of, tint
 from data_partition.colored.options import ColoredOptions
 from data_partition.colored.plan import plan_clients, plan_shared_map
 from data_partition.split_files.federation import Federation, PlannedSamples
-from data_partition.split_files.meta import SplitInfo
+from data_partition.split_files.meta import SPLITS, SplitInfo
 from fedml_spurious.common.arrays import IndexArray
 
 
@@ -54,7 +54,7 @@ def plan_colored(
     num_classes = len(raw.class_names)
     shared = plan_shared_map(options, num_classes)
     clients = plan_clients(raw.label, num_classes, shared, options)
-    used = sum(len(client.splits[split].rows) for client in clients for split in ("train", "val", "test"))
+    used = sum(len(client.splits[split].rows) for client in clients for split in SPLITS[:3])
     info = SplitInfo(
         name=name,
         seed=options.seed,

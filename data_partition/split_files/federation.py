@@ -50,8 +50,8 @@ class PlannedClient:
 
     classes: Sequence[int]
     splits: Mapping[str, PlannedSamples]
-    color_map: Mapping[int, int] | None = None
-    conflict_map: Mapping[int, int] | None = None
+    color_map: dict[int, int] | None = None
+    conflict_map: dict[int, int] | None = None
 
 
 ImageReader = Callable[[PlannedSamples], npt.NDArray[np.uint8]]
@@ -137,16 +137,17 @@ def _write_counts(federation: Federation, out: Path) -> Path:
     path = meta_path(out, info.name)
     if path.exists() and read_meta(path).files:
         raise InputError(f"{path}: describes split files that are there; choose another --out for a dry run")
-    clients = {
-        client_name(number): ClientMeta(
-            classes=tuple(client.classes),
-            counts={split: len(planned.rows) for split, planned in client.splits.items()},
-            groups={
-                split: count_groups(planned.label, planned.spurious)
-                for split, planned in client.splits.items()
-            },
-        )
-        for number, client in enumerate(federation.clients)
-    }
-    known = {name: getattr(info, name) for name in type(info).model_fields}
-    return write_meta(out, SplitMeta(**known, num_clients=len(clients), clients=clients, files={}))
+    clients = {client_name(number): _count(client) for number, client in enumerate(federation.clients)}
+    return write_meta(out, SplitMeta.of(info, clients, files={}))
+
+
+def _count(client: PlannedClient) -> ClientMeta:
+    return ClientMeta(
+        classes=tuple(client.classes),
+        color_map=client.color_map,
+        conflict_map=client.conflict_map,
+        counts={split: len(planned.rows) for split, planned in client.splits.items()},
+        groups={
+            split: count_groups(planned.label, planned.spurious) for split, planned in client.splits.items()
+        },
+    )
