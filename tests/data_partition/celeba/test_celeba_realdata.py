@@ -133,6 +133,7 @@ def _check_arrays(path: Path, meta: SplitMeta, labels: CelebALabels) -> None:
                 np.testing.assert_array_equal(group["aligned"][()], labels.group[rows] != 3)
                 for who in np.unique(labels.identity[rows]).tolist():
                     assert owners.setdefault(who, client) == client
+    assert len(set(owners.values())) == meta.num_clients == 10
 
 
 def test_an_image_is_what_torchvision_makes_of_it(raw: Path) -> None:
@@ -143,6 +144,7 @@ def test_an_image_is_what_torchvision_makes_of_it(raw: Path) -> None:
 
     source, numbers = find_images(celeba_folder(raw))
     chain = transforms.Compose([transforms.CenterCrop(178), transforms.Resize(64)])
+    assert len(numbers) >= 20
     for number in numbers[:20].tolist():
         with Image.open(source.file(number)) as image:
             expected = np.asarray(chain(image))

@@ -71,6 +71,13 @@ def test_the_bias_conflicting_test_set_shows_the_same_samples_in_the_colour_of_a
         assert len(set(plan.color_map.values())) == len(plan.classes) == len(plan.color_map)
 
 
+def test_no_split_of_a_plain_federation_is_empty() -> None:
+    """Guards the tests around against empty splits: 6 clients of 50 samples, 72:8:20 of them."""
+    for plan in plan_all(np.repeat(np.arange(10), 30), 10, ColoredOptions(clients=6)):
+        sizes = {split: len(samples.rows) for split, samples in plan.splits.items()}
+        assert sizes == {"train": 36, "val": 4, "test": 10, "test_bc": 10}
+
+
 @settings(max_examples=60)
 @given(federations())
 def test_conflicting_and_mislabelled_training_samples_are_exact_counts_per_class(federation: tuple) -> None:
