@@ -12,18 +12,17 @@ seeds, 6 to 71 blond males in all, where the paper has 161).
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from data_partition.celeba.build import FederationPlan, build_celeba
 from data_partition.celeba.clients import deal_identities, personalized_clients, plan_clients
 from data_partition.celeba.download import download_celeba
+from data_partition.celeba.federation import Deal, plan_celeba
 from data_partition.celeba.labels import CelebALabels
 from data_partition.celeba.options import CelebAOptions
-from data_partition.command import partition_command
-from data_partition.registry import Progress
+from data_partition.registry import Partition, Raw
+from data_partition.split_files.federation import Federation
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 
@@ -46,7 +45,7 @@ class Options(CelebAOptions):
     )
 
 
-def plan(labels: CelebALabels, rows: IndexArray, *, options: Options) -> FederationPlan:
+def deal(labels: CelebALabels, rows: IndexArray, options: Options) -> Deal:
     """Deal the celebrities of the given images to clients and split each client's images.
 
     Args:
@@ -80,39 +79,22 @@ def plan(labels: CelebALabels, rows: IndexArray, *, options: Options) -> Federat
         "images_of_identities_left_over": int(np.isin(labels.identity[rows], left_over).sum()),
     }
     personalized = personalized_clients(clients, labels, **thresholds)
-    return FederationPlan(clients, personalized, thresholds, left_out)
+    return Deal(clients, personalized, thresholds, left_out)
 
 
-def build(
-    options: BaseModel,
-    *,
-    raw: Path | None,
-    out: Path,
-    progress: Progress | None = None,
-    workers: int | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write the splits; see :class:`~data_partition.registry.Build`."""
-    options = Options.model_validate(options)
-    return build_celeba(
-        NAME,
-        options,
-        functools.partial(plan, options=options),
-        raw=raw,
-        out=out,
-        progress=progress,
-        workers=workers,
-        overwrite=overwrite,
-    )
+def plan(options: Options, raw: Raw) -> Federation:
+    """Read the labels and deal the celebrities to clients."""
+    return plan_celeba(NAME, options, raw, functools.partial(deal, options=options))
 
 
-command = partition_command(
+PARTITION = Partition(
     NAME,
     Options,
-    build,
-    help_text="CelebA_R: every client represents 20 celebrities; blond hair goes with female.",
+    plan,
+    help="CelebA_R: every client represents 20 celebrities; blond hair goes with female.",
     download=download_celeba,
 )
+build, command = PARTITION.build, PARTITION.command
 
 if __name__ == "__main__":
     command()

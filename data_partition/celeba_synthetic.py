@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, Field, field_serializer
+from pydantic import Field, field_serializer
 
-from data_partition.celeba.build import FederationPlan, build_celeba
 from data_partition.celeba.clients import ClientPlan, deal_identities, plan_clients
 from data_partition.celeba.download import download_celeba
+from data_partition.celeba.federation import Deal, plan_celeba
 from data_partition.celeba.groups import (
     PAPER_COUNTS,
     ClientCounts,
@@ -35,9 +35,9 @@ from data_partition.celeba.groups import (
 from data_partition.celeba.labels import CelebALabels, Group
 from data_partition.celeba.options import CelebAOptions
 from data_partition.celeba.reserve import DRAW, Reserve, reserve_identities
-from data_partition.command import partition_command
 from data_partition.dealing import largest_remainder
-from data_partition.registry import Progress
+from data_partition.registry import Partition, Raw
+from data_partition.split_files.federation import Federation
 from data_partition.split_files.meta import client_name
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
@@ -67,7 +67,7 @@ class Options(CelebAOptions):
         return None if path is None else path.name
 
 
-def plan(labels: CelebALabels, rows: IndexArray, *, options: Options, counts: GroupCounts) -> FederationPlan:
+def deal(labels: CelebALabels, rows: IndexArray, options: Options, counts: GroupCounts) -> Deal:
     """Give the first clients their fixed group counts and deal the rest as in CelebA_R.
 
     Args:
@@ -107,7 +107,7 @@ def plan(labels: CelebALabels, rows: IndexArray, *, options: Options, counts: Gr
         labels, rows, others, first_client=num_fixed, ratios=options.ratios, seed=options.seed
     )
     left_out, notes = _account(labels, rows, identities, reserve, fixed, left_over)
-    return FederationPlan(
+    return Deal(
         clients,
         [number for number, client in enumerate(fixed) if len(client.rows["test_bc"])],
         left_out=left_out,
@@ -192,42 +192,25 @@ def _account(
     return left_out, (note,)
 
 
-def build(
-    options: BaseModel,
-    *,
-    raw: Path | None,
-    out: Path,
-    progress: Progress | None = None,
-    workers: int | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write the splits; see :class:`~data_partition.registry.Build`."""
-    options = Options.model_validate(options)
+def plan(options: Options, raw: Raw) -> Federation:
+    """Read the labels and the group counts and deal the celebrities to clients."""
     counts, checksums = PAPER_COUNTS, {}
     if options.group_counts is not None:
         path = find_group_counts(options.group_counts)
         counts = read_group_counts(path)
         checksums[path.name] = sha256_of(path)
-    return build_celeba(
-        NAME,
-        options,
-        functools.partial(plan, options=options, counts=counts),
-        raw=raw,
-        out=out,
-        checksums=checksums,
-        progress=progress,
-        workers=workers,
-        overwrite=overwrite,
-    )
+    chosen = functools.partial(deal, options=options, counts=counts)
+    return plan_celeba(NAME, options, raw, chosen, checksums=checksums)
 
 
-command = partition_command(
+PARTITION = Partition(
     NAME,
     Options,
-    build,
-    help_text="CelebA_S: like CelebA_R, and three clients have the group counts of the paper's tables.",
+    plan,
+    help="CelebA_S: like CelebA_R, and three clients have the group counts of the paper's tables.",
     download=download_celeba,
 )
+build, command = PARTITION.build, PARTITION.command
 
 if __name__ == "__main__":
     command()

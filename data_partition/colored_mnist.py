@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from data_partition.colored.build import GreyImages, write_colored
+from data_partition.colored.federation import GreyImages, plan_colored
 from data_partition.colored.mnist_files import NUM_CLASSES, download_mnist, read_digits, read_mnist
-from data_partition.colored.options import ColoredOptions
-from data_partition.command import partition_command
+from data_partition.colored.options import ALIASES, ColoredOptions
 from data_partition.options import Share
-from data_partition.registry import Progress
+from data_partition.registry import Partition, Raw
+from data_partition.split_files.federation import Federation
 from fedml_spurious.common.errors import InputError
 
 NAME = "colored_mnist"
@@ -25,7 +25,7 @@ _RAW_PARTS = {"all": ("train", "test"), "train": ("train",), "test": ("test",)}
 
 
 class Options(ColoredOptions):
-    """Options of coloured MNIST; see :class:`~data_partition.options.ColoredOptions` for the others.
+    """Options of coloured MNIST; see :class:`~data_partition.colored.options.ColoredOptions` for the others.
 
     Attributes:
         source: the 70,000 digits of MNIST, or the 1,797 digits inside scikit-learn, enlarged from 8x8.
@@ -53,26 +53,12 @@ class Options(ColoredOptions):
         return self
 
 
-def build(
-    options: BaseModel,
-    *,
-    raw: Path | None,
-    out: Path,
-    progress: Progress | None = None,
-    workers: int | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write the splits; see :class:`~data_partition.registry.Build`.
-
-    One process does it: 70,000 digits take seconds.
-    """
-    options = Options.model_validate(options)
+def plan(options: Options, raw: Raw) -> Federation:
+    """Read the digits and deal them to clients. One process does it: 70,000 digits take seconds."""
     if options.source is None:
-        options = options.model_copy(update={"source": "digits" if raw is None else "mnist"})
+        options = options.model_copy(update={"source": "digits" if raw.folder is None else "mnist"})
     notes = (_DIGITS_NOTE,) if options.source == "digits" else ()
-    return write_colored(
-        NAME, options, _read(options, raw), out=out, notes=notes, progress=progress, overwrite=overwrite
-    )
+    return plan_colored(NAME, options, _read(options, raw.folder), notes=notes)
 
 
 def _read(options: Options, raw: Path | None) -> GreyImages:
@@ -83,14 +69,15 @@ def _read(options: Options, raw: Path | None) -> GreyImages:
     return read_mnist(raw, _RAW_PARTS[options.raw_split], verify=options.verify_raw)
 
 
-command = partition_command(
+PARTITION = Partition(
     NAME,
     Options,
-    build,
-    help_text="Coloured MNIST: digits whose colour goes with the class, differently on every client.",
+    plan,
+    help="Coloured MNIST: digits whose colour goes with the class, differently on every client.",
     download=download_mnist,
-    aliases={"bias_conflicting_fraction": ["--conflicting-fraction"]},
+    aliases=ALIASES,
 )
+build, command = PARTITION.build, PARTITION.command
 
 if __name__ == "__main__":
     command()

@@ -12,7 +12,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from data_partition.registry import Build, Progress
+from data_partition.split_files.federation import Progress
 from data_partition.split_files.meta import SPLITS, read_meta
 from fedml_spurious.common.cli_errors import friendly
 from fedml_spurious.common.errors import InputError
@@ -21,18 +21,18 @@ from fedml_spurious.common.errors import InputError
 def partition_command(
     name: str,
     options_type: type[BaseModel],
-    build: Build,
+    build: Callable[..., Path],
     *,
     help_text: str,
-    download: Callable[[Path], None] | None = None,
-    aliases: Mapping[str, Sequence[str]] | None = None,
+    download: Callable[[Path], None] | None,
+    aliases: Mapping[str, Sequence[str]],
 ) -> click.Command:
     """Make the command that builds the splits of a data set.
 
     Args:
         name: of the data set.
         options_type: its options; every field becomes an option of the command.
-        build: writes the splits.
+        build: writes the splits and gives the path of their description.
         help_text: what the data set is.
         download: fetches the raw files into a folder; None where nothing can be fetched.
         aliases: field -> further names of its option.
@@ -63,10 +63,7 @@ def partition_command(
             ["--out"], type=click.Path(path_type=Path), required=True, help="folder for the split files"
         ),
         *(fetching if download is not None else []),
-        *(
-            _option(field, info, (aliases or {}).get(field, ()))
-            for field, info in options_type.model_fields.items()
-        ),
+        *(_option(field, info, aliases.get(field, ())) for field, info in options_type.model_fields.items()),
         click.Option(["--workers"], type=click.IntRange(min=1), help="processes, by default one per core"),
         click.Option(["--overwrite", "--force"], is_flag=True, help="replace splits of the same name"),
     ]
@@ -125,5 +122,4 @@ def summarize(path: Path) -> str:
     sizes = {split: sum(client.counts[split] for client in meta.clients.values()) for split in SPLITS}
     parts = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
     first = f"{meta.name}: {meta.num_clients} clients, {meta.num_classes} classes; {parts}"
-    left_out = [f"left out: {count:,} {kind}" for kind, count in meta.left_out.items() if count]
-    return "\n".join([first, *meta.notes, *left_out, str(path)])
+    return "\n".join([first, *meta.remarks(), str(path)])

@@ -57,9 +57,7 @@ def summarize_arrays(folder: SplitFolder) -> str:
     lines.append("V: association of class and spurious feature (Cramer), 0 none, 1 complete")
     if meta.personalized_clients is not None:
         lines.append(f"clients to personalize: {', '.join(meta.personalized_clients) or 'none'}")
-    return "\n".join(
-        [*lines, *meta.notes, *(f"left out: {n:,} {kind}" for kind, n in meta.left_out.items() if n)]
-    )
+    return "\n".join([*lines, *meta.remarks()])
 
 
 def _summarize_split(split: str, clients: list[tuple[IndexArray, IndexArray, npt.NDArray[np.uint8]]]) -> str:

@@ -1,4 +1,4 @@
-"""Options that several data sets share, and those of all coloured ones."""
+"""Types of options that several data sets share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from fedml_spurious.common.errors import InputError
+
 
 def _parse_ratios(value: Any) -> Any:
     if isinstance(value, str):
         parts = value.split(":")
-        if not all(part.strip().isdecimal() for part in parts):
+        if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
             raise ValueError(f"expected ratios of three whole numbers such as 72:8:20, got {value!r}")
         return tuple(int(part) for part in parts)
     return tuple(value) if isinstance(value, list) else value
@@ -31,7 +33,7 @@ def check_ratios(ratios: tuple[int, int, int]) -> None:
     """Make sure that ratios train:val:test are usable.
 
     Raises:
-        ValueError: a negative one, or none for training.
+        InputError: a negative one, or none for training.
     """
     if min(ratios) < 0 or ratios[0] == 0:
-        raise ValueError(f"ratios: {':'.join(map(str, ratios))}: expected none below 0 and some training")
+        raise InputError(f"ratios: {':'.join(map(str, ratios))}: expected none below 0 and some training")

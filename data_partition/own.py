@@ -1,13 +1,11 @@
-"""Your own data as client split files, from arrays; :mod:`data_partition.own_folder` reads image folders.
-
-from data_partition.own import write_splits
-write_splits(out, "my_data", image=image, label=label, spurious=spurious, client=client)
-"""
+"""Your own data as client split files, from arrays; :mod:`data_partition.own_folder` reads image folders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,22 @@ from pydantic import ValidationError
 
 from data_partition.dealing import divide_into_splits
 from data_partition.options import check_ratios
-from data_partition.registry import Progress
-from data_partition.split_files.meta import SPLITS, SplitInfo, client_name, meta_path
-from data_partition.split_files.samples import Samples, alignment
-from data_partition.split_files.writer import SplitWriter
+from data_partition.split_files.federation import (
+    Federation,
+    PlannedClient,
+    PlannedSamples,
+    Progress,
+    write_federation,
+)
+from data_partition.split_files.meta import SPLITS, SplitInfo
+from data_partition.split_files.samples import alignment
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
 from fedml_spurious.common.validation import describe_errors
 
 Images = npt.NDArray[np.uint8]
-ImageReader = Callable[[IndexArray], Images]
+RowReader = Callable[[IndexArray], Images]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def write_splits(
     out: Path,
     name: str,
     *,
-    image: Images | ImageReader,
+    image: Images | RowReader,
     label: npt.ArrayLike,
     spurious: npt.ArrayLike,
     client: npt.ArrayLike,
@@ -89,12 +92,32 @@ def write_splits(
     Raises:
         InputError: the arrays do not fit together, or ``out`` holds splits of this name.
         RunError: the files could not be written.
+
+    Example:
+        Class 0 is black (0) and class 1 white (1) on client "a", the other way round on client "b", and one
+        sample in ten is an exception:
+
+        >>> import tempfile
+        >>> from data_partition.split_files import SplitFolder
+        >>> client, label = np.repeat(["a", "b"], 20), np.tile([0, 1], 20)
+        >>> exception = np.arange(40) % 20 < 2
+        >>> spurious = label ^ (client == "b") ^ exception
+        >>> image = np.multiply.outer(255 * spurious, np.ones((8, 8))).astype(np.uint8)
+        >>> columns = {"label": label, "spurious": spurious, "client": client}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = write_splits(Path(folder), "greys", image=image, **columns)
+        ...     splits = SplitFolder(path.parent)
+        ...     for client_id in splits.client_ids:
+        ...         aligned = splits.load(client_id, "train").aligned
+        ...         print(client_id, splits.meta.clients[client_id].color_map, len(aligned), aligned.sum())
+        0000 {0: 0, 1: 1} 14 12
+        0001 {0: 1, 1: 0} 14 12
     """
     columns = _check_columns(label, spurious, client, split)
+    check_ratios(ratios)
     read = image if callable(image) else _reader_of(image, len(columns.label))
     shape = _rgb(read(np.arange(1))).shape
     try:
-        check_ratios(ratios)
         info = SplitInfo(
             name=name,
             seed=seed,
@@ -110,47 +133,46 @@ def write_splits(
             conflicting_groups=tuple((int(y), int(a)) for y, a in conflicting_groups or ()),
         )
     except ValidationError as error:
-        raise InputError(describe_errors(error)) from error
-    except ValueError as error:
-        raise InputError(str(error)) from error
+        raise InputError(describe_errors(error, SplitInfo)) from error
     by_majority = conflicting_groups is None
-    with SplitWriter(out, info, overwrite=overwrite) as writer:
-        for number in range(len(columns.clients)):
-            _write_client(writer, number, columns, read, by_majority=by_majority, ratios=ratios)
-            if progress is not None:
-                progress(number + 1, len(columns.clients))
-    return meta_path(out, name)
+    clients = [
+        _plan_client(number, columns, info, by_majority=by_majority, ratios=ratios)
+        for number in range(len(columns.clients))
+    ]
+
+    def read_rgb(samples: PlannedSamples) -> Images:
+        return _rgb(read(samples.rows))
+
+    federation = Federation(
+        info,
+        clients,
+        np.arange(len(columns.label)),
+        lambda _: nullcontext(repeat(read_rgb, len(clients))),
+    )
+    return write_federation(federation, out, progress=progress, overwrite=overwrite)
 
 
-def _write_client(
-    writer: SplitWriter,
-    number: int,
-    columns: _Columns,
-    read: ImageReader,
-    *,
-    by_majority: bool,
-    ratios: tuple[int, int, int],
-) -> None:
+def _plan_client(
+    number: int, columns: _Columns, info: SplitInfo, *, by_majority: bool, ratios: tuple[int, int, int]
+) -> PlannedClient:
     rows = np.flatnonzero(columns.client == number)
-    splits = _split_rows(rows, columns, ratios, writer.info.seed, number)
+    splits = _split_rows(rows, columns, ratios, info.seed, number)
     color_map = None
     if by_majority:
         biased = np.concatenate([splits[split] for split in SPLITS[:3]])
         color_map = _majority_map(columns.label[biased], columns.spurious[biased])
 
     def aligned(chosen: IndexArray) -> npt.NDArray[np.uint8]:
-        label, spurious = columns.label[chosen], columns.spurious[chosen]
-        return alignment(label, spurious, color_map, writer.info.conflicting_groups)
+        return alignment(columns.label[chosen], columns.spurious[chosen], color_map, info.conflicting_groups)
 
     if not len(splits["test_bc"]):
         splits["test_bc"] = splits["test"][aligned(splits["test"]) == 0]
     _require_conflicting(splits["test_bc"], aligned(splits["test_bc"]), columns)
-    client_id = client_name(number)
-    writer.add_client(client_id, classes=np.unique(columns.label[rows]).tolist(), color_map=color_map)
-    for split, chosen in splits.items():
-        image = _rgb(read(chosen)) if len(chosen) else Samples.empty(writer.info.image_shape).image
-        label, spurious = columns.label[chosen], columns.spurious[chosen]
-        writer.write(client_id, split, Samples(image, label, spurious, aligned(chosen), chosen))
+    planned = {
+        split: PlannedSamples(chosen, columns.label[chosen], columns.spurious[chosen])
+        for split, chosen in splits.items()
+    }
+    return PlannedClient(np.unique(columns.label[rows]).tolist(), planned, color_map)
 
 
 def _require_conflicting(rows: IndexArray, aligned: npt.NDArray[np.uint8], columns: _Columns) -> None:
@@ -221,7 +243,7 @@ def _names(names: Sequence[str] | None, values: IndexArray, kind: str) -> tuple[
     return tuple(names)
 
 
-def _reader_of(image: Images, num_samples: int) -> ImageReader:
+def _reader_of(image: Images, num_samples: int) -> RowReader:
     if len(image) != num_samples:
         raise InputError(f"{len(image)} images and {num_samples} labels; one image per sample expected")
     return lambda rows: image[rows]

@@ -155,5 +155,5 @@ def read_group_counts(path: Path) -> GroupCounts:
         raise InputError(
             f"{path}: is no table of group counts. Expected clients, and for each of them "
             f"train_and_validation, test and test_bc with counts of {', '.join(GROUP_NAMES)}; got "
-            f"{describe_errors(error)}"
+            f"{describe_errors(error, GroupCounts)}"
         ) from error

@@ -70,6 +70,7 @@ class Pool:
         self._executor = ProcessPoolExecutor(
             self._workers, initializer=_start_worker, initargs=(os.getpid(),)
         )
+        self._executor.submit(os.getpid)  # starts the processes before files are open that they would inherit
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_partition.colored.build import GreyImages
+from data_partition.colored.federation import GreyImages
 from fedml_spurious.common.errors import InputError, RunError
 
 NUM_OBJECTS = 20

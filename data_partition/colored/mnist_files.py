@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.colored.build import GreyImages
+from data_partition.colored.federation import GreyImages
 from fedml_spurious.common.errors import InputError, RunError
 
 NUM_CLASSES = 10

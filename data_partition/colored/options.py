@@ -13,6 +13,7 @@ from data_partition.split_files.meta import MAX_CLIENTS
 from fedml_spurious.common.frozen_model import FrozenModel
 
 DEFAULT_COLORS = 10
+ALIASES = {"bias_conflicting_fraction": ["--conflicting-fraction"]}
 
 
 class ColoredOptions(FrozenModel):

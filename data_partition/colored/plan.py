@@ -1,17 +1,16 @@
 """The plan of a federation in which every client paints its classes in its own colours.
 
-Index arithmetic on labels; no image is touched. :mod:`data_partition.colored.build` carries the plan out.
+Index arithmetic on labels; no image is touched. :mod:`data_partition.colored.federation` reads the images.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from data_partition.colored.coloring import draw_client_map, draw_derangement, draw_shared_map
 from data_partition.colored.options import ColoredOptions
 from data_partition.dealing import deal_classes, divide_class, divide_into_splits, draw_limited, round_half_up
+from data_partition.split_files.federation import PlannedClient, PlannedSamples
 from data_partition.split_files.meta import SPLITS, TRAINING_SPLITS
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
@@ -20,32 +19,6 @@ from fedml_spurious.common.seeds import Purpose, generator
 # First element of an address: addresses of different length would otherwise coincide where they end in 0.
 _LIMITED, _DIVIDED = 1, 2
 _SHARED, _OWN = 1, 2
-
-
-@dataclass(frozen=True)
-class Coloring:
-    """Labels and colours of some samples: ``rows`` of the raw data, all arrays of shape (n,)."""
-
-    rows: IndexArray
-    label: IndexArray
-    spurious: IndexArray
-
-
-@dataclass(frozen=True)
-class ClientPlan:
-    """What one client gets.
-
-    Attributes:
-        classes: its classes, ascending.
-        color_map: class -> colour.
-        conflict_map: class -> colour of its bias-conflicting test copies.
-        splits: split -> samples with their labels and colours.
-    """
-
-    classes: tuple[int, ...]
-    color_map: dict[int, int]
-    conflict_map: dict[int, int]
-    splits: dict[str, Coloring]
 
 
 def plan_shared_map(options: ColoredOptions, num_classes: int) -> IndexArray | None:
@@ -65,21 +38,23 @@ def plan_shared_map(options: ColoredOptions, num_classes: int) -> IndexArray | N
     )
 
 
-def plan_clients(label: IndexArray, num_classes: int, options: ColoredOptions) -> list[ClientPlan]:
+def plan_clients(
+    label: IndexArray, num_classes: int, shared: IndexArray | None, options: ColoredOptions
+) -> list[PlannedClient]:
     """Decide which client gets which sample, in which split and colour.
 
     Args:
         label: classes of the raw samples, shape (N,).
         num_classes: K.
+        shared: the colour map of :func:`plan_shared_map`, shape (K,).
         options: of the federation.
 
     Returns:
-        One plan per client; no row is in two clients or in two of train, val and test.
+        One plan per client, its classes ascending; no row is in two clients or in two of train, val and test.
 
     Raises:
         InputError: the options ask for more than the samples give.
     """
-    shared = plan_shared_map(options, num_classes)
     rows = np.arange(len(label))
     if options.limit is not None:
         rows = draw_limited(
@@ -107,7 +82,7 @@ def _plan_client(
     shared: IndexArray | None,
     label: IndexArray,
     options: ColoredOptions,
-) -> ClientPlan:
+) -> PlannedClient:
     classes = np.array(sorted(held))
     rng = generator(options.seed, Purpose.PARTITION_COLORS, _OWN, client)
     color_map = draw_client_map(
@@ -131,10 +106,10 @@ def _plan_client(
             shown = _replace_share(given, classes, options.bias_conflicting_fraction, conflict_rng)
         else:
             shown = given
-        splits[split] = Coloring(rows, given, _look_up(color_map, shown))
+        splits[split] = PlannedSamples(rows, given, _look_up(color_map, shown))
     test = splits["test"]
-    splits["test_bc"] = Coloring(test.rows, test.label, _look_up(conflict_map, test.label))
-    return ClientPlan(tuple(classes.tolist()), color_map, conflict_map, splits)
+    splits["test_bc"] = PlannedSamples(test.rows, test.label, _look_up(conflict_map, test.label))
+    return PlannedClient(tuple(classes.tolist()), splits, color_map, conflict_map)
 
 
 def _replace_share(

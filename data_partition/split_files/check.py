@@ -11,8 +11,6 @@ from data_partition.split_files.folder import SplitFolder
 from data_partition.split_files.meta import SPLITS, ClientMeta, split_path
 from data_partition.split_files.samples import Samples, alignment, count_groups
 
-_BIASED = SPLITS[:3]
-
 
 def find_problems(folder: SplitFolder) -> Iterator[str]:
     """Check counts, ranges, alignment flags, disjoint sources and recoloured copies.

@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
 
 import h5py
 
@@ -15,9 +13,6 @@ from data_partition.split_files.meta import META_SUFFIX, SPLITS, SplitMeta, read
 from data_partition.split_files.samples import Samples
 from fedml_spurious.common.errors import InputError, SealedError
 from fedml_spurious.common.storage import sha256_of
-
-if TYPE_CHECKING:
-    pass
 
 SEALED_SPLIT = "test_bc"
 
@@ -134,17 +129,6 @@ class SplitFolder:
             yield
         finally:
             self._seals = seals
-
-    def close(self) -> None:
-        """End the use of the folder; there is nothing to release, as files are closed after each read."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 _COLUMNS = tuple(Samples.__dataclass_fields__)

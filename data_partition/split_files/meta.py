@@ -93,6 +93,13 @@ class SplitInfo(FrozenModel):
     notes: tuple[str, ...] = ()
     left_out: dict[str, int] = Field(default_factory=dict)
 
+    def remarks(self) -> list[str]:
+        """The notes, and what is in no split."""
+        return [
+            *self.notes,
+            *(f"left out: {count:,} {kind}" for kind, count in self.left_out.items() if count),
+        ]
+
 
 class SplitMeta(SplitInfo):
     """The whole of ``NAME_meta.json``.
@@ -108,6 +115,12 @@ class SplitMeta(SplitInfo):
     num_clients: int
     clients: dict[str, ClientMeta]
     files: dict[str, FileMeta]
+
+    @classmethod
+    def of(cls, info: SplitInfo, clients: dict[str, ClientMeta], files: dict[str, FileMeta]) -> SplitMeta:
+        """The description of what ``info`` announced."""
+        known = {name: getattr(info, name) for name in type(info).model_fields}
+        return cls(**known, num_clients=len(clients), clients=clients, files=files)
 
 
 def client_name(index: int) -> str:
@@ -164,7 +177,9 @@ def read_meta(path: Path) -> SplitMeta:
     try:
         return SplitMeta.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise InputError(f"{path}: describes no client splits: {describe_errors(error)}") from error
+        raise InputError(
+            f"{path}: describes no client splits: {describe_errors(error, SplitMeta)}"
+        ) from error
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -17,13 +17,11 @@ import h5py
 
 from data_partition.split_files.draft import Draft, interrupts_deferred
 from data_partition.split_files.meta import (
-    FORMAT_VERSION,
     SPLITS,
     ClientMeta,
     FileMeta,
     SplitInfo,
     SplitMeta,
-    client_name,
     meta_path,
     read_meta,
     split_path,
@@ -32,23 +30,6 @@ from data_partition.split_files.meta import (
 from data_partition.split_files.samples import COLUMN_TYPES, Samples, count_groups
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.storage import PARTIAL_SUFFIX, require_writable_folder, sha256_of
-
-__all__ = [
-    "FORMAT_VERSION",
-    "SPLITS",
-    "ClientMeta",
-    "FileMeta",
-    "Samples",
-    "SplitInfo",
-    "SplitMeta",
-    "SplitWriter",
-    "already_there",
-    "client_name",
-    "meta_path",
-    "read_meta",
-    "split_path",
-    "write_meta",
-]
 
 _ROWS_PER_CHUNK = 256
 
@@ -231,7 +212,7 @@ class SplitWriter:
         except OSError as error:
             raise self._failure(error) from error
         try:
-            write_meta(self.folder, self._meta(files))
+            write_meta(self.folder, SplitMeta.of(self.info, dict(sorted(self._clients.items())), files))
         except RunError:
             for split in SPLITS:
                 split_path(self.folder, self.info.name, split).unlink(missing_ok=True)
@@ -244,11 +225,6 @@ class SplitWriter:
         path = self._draft_path(split)
         name = split_path(self.folder, self.info.name, split).name
         return FileMeta(name=name, bytes=path.stat().st_size, sha256=sha256_of(path))
-
-    def _meta(self, files: dict[str, FileMeta]) -> SplitMeta:
-        info = {name: getattr(self.info, name) for name in type(self.info).model_fields}
-        clients = dict(sorted(self._clients.items()))
-        return SplitMeta(**info, num_clients=len(clients), clients=clients, files=files)
 
     def _failure(self, error: OSError) -> RunError:
         return RunError(

@@ -11,43 +11,63 @@ from pydantic import BaseModel, ValidationError
 
 FLOAT_AS_TEXT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 
+# What pydantic says beside what was expected.
+_NOISE = re.compile(
+    r"^\w+ should (be|have|match) | after validation, not .*|, unable to parse .*| or instance of \w+"
+)
 
-def problems_of(error: ValidationError, model: type[BaseModel], *, prefix: str = "") -> list[str]:
+
+def problems_of(
+    error: ValidationError,
+    model: type[BaseModel] | None = None,
+    *,
+    open_sections: Mapping[str, Iterable[str]] | None = None,
+) -> list[str]:
     """All mistakes of a validation: where, what was expected, what was got, what may be meant.
 
     Args:
         error: what pydantic raised.
-        model: the model that was validated.
-        prefix: what stands before every key.
+        model: the model that was validated, whose keys a wrong one may mean.
+        open_sections: keys of sections of which the model does not say them, by the place of the section.
     """
-    return [_explain_one(dict(item), model, prefix) for item in error.errors()]
+    return [_explain_one(dict(item), model, open_sections or {}) for item in error.errors()]
 
 
 def report(problems: Sequence[str], *, source: str) -> str:
-    """One message for all mistakes in ``source``."""
+    """One message for all mistakes in ``source``, a line for each."""
     count = "1 setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong"
     return "\n".join([f"{source}: {count}", *(f"  {problem}" for problem in problems)])
 
 
-def _explain_one(item: Mapping[str, Any], model: type[BaseModel], prefix: str) -> str:
+def describe_errors(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """All mistakes of a validation in one line; see :func:`problems_of`."""
+    return "; ".join(problems_of(error, model))
+
+
+def _explain_one(
+    item: Mapping[str, Any], model: type[BaseModel] | None, open_sections: Mapping[str, Iterable[str]]
+) -> str:
     location = [str(part) for part in item["loc"]]
-    where = prefix + ".".join(location)
-    value = item["input"]
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(model, location[:-1])
+    where = f"{'.'.join(location)}: " if location else ""
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        known = list(open_sections.get(".".join(location[:-1]), _known_keys(model, location[:-1])))
         close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Expected one of: {', '.join(sorted(known))}"
-        kind = "section" if len(location) == 1 and not prefix else "key"
-        return f"{where}: unknown {kind}. {hint}"
-    if item["type"] == "missing":
-        return f"{where}: missing; it has no default"
-    message = str(item["msg"]).removeprefix("Input should be ").rstrip(".")
-    if isinstance(value, (dict, BaseModel)) and not item["type"].endswith("_type"):
-        return f"{where}: {message}" if where else message
+        hint = f". Expected one of: {', '.join(sorted(known))}" if known else ""
+        hint = f". Did you mean {close[0]}?" if close else hint
+        return f"{where}unknown {'section' if isinstance(value, dict) else 'key'}{hint}"
+    if kind == "missing":
+        return f"{where}missing; it has no default"
+    message = str(item["msg"])
+    if kind == "value_error":  # a text of ours, which says all of it
+        return where + message.removeprefix("Value error, ")
+    message = _NOISE.sub("", message).rstrip(".")
+    if isinstance(value, (dict, BaseModel)) and not kind.endswith("_type"):
+        return where + message
     hint = ""
-    if isinstance(value, str) and FLOAT_AS_TEXT.fullmatch(value):
-        hint = f" YAML reads {value} as text: write {float(value)!r} or {_with_point(value)}"
-    return f"{where}: expected {message}, got {_describe(value)}.{hint}".removesuffix(".")
+    if kind.endswith("_type") and isinstance(value, str) and FLOAT_AS_TEXT.fullmatch(value):
+        hint = f". YAML reads {value} as text: write {float(value)!r} or {_with_point(value)}"
+    return f"{where}expected {message}, got {_describe(value)}{hint}"
 
 
 def _with_point(number: str) -> str:
@@ -62,7 +82,9 @@ def _describe(value: Any) -> str:
     return f"{kind} {value!r}".strip()
 
 
-def _known_keys(model: type[BaseModel], location: Iterable[str]) -> list[str]:
+def _known_keys(model: type[BaseModel] | None, location: Iterable[str]) -> list[str]:
+    if model is None:
+        return []
     current: Any = model
     for part in location:
         field = current.model_fields.get(part)
@@ -72,14 +94,3 @@ def _known_keys(model: type[BaseModel], location: Iterable[str]) -> list[str]:
             return []
         current = field.annotation
     return list(current.model_fields)
-
-
-def describe_errors(error: ValidationError) -> str:
-    """All errors of a pydantic validation in one line: where, what was expected, what was got."""
-    parts = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        got = f" (got {item['input']!r})" if where and item["type"] != "missing" else ""
-        parts.append(f"{where}: {message}{got}" if where else message)
-    return "; ".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -76,31 +76,20 @@ def check_settings(content: Mapping[str, Any], *, source: str) -> Settings:
     methods = experiment.get("methods") if isinstance(experiment, dict) else None
     own = tuple(m for m in methods if isinstance(m, str)) if isinstance(methods, list) else ()
     model = settings_type(own)
-    problems = _partition_problems(content)
     try:
-        settings = model.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        problems = problems_of(error, model) + problems
-    if problems:
-        raise InputError(report(problems, source=source))
-    return settings
+        problems = problems_of(error, model, open_sections=_open_sections(content))
+        raise InputError(report(problems, source=source)) from error
 
 
-def _partition_problems(content: Mapping[str, Any]) -> list[str]:
-    """What is wrong in ``data_args.partition``, whose keys depend on the data set."""
+def _open_sections(content: Mapping[str, Any]) -> dict[str, Iterable[str]]:
+    """Keys of ``data_args.partition``, which depend on the data set."""
     section = content.get("data_args")
-    if not isinstance(section, dict) or not isinstance(section.get("partition"), dict):
-        return []
-    dataset = str(section.get("dataset"))
+    dataset = str(section.get("dataset")) if isinstance(section, dict) else ""
     if dataset not in PARTITIONS:
-        known = ", ".join(PARTITIONS)
-        return [f"data_args.dataset: no partition script {dataset!r} makes it; expected one of {known}"]
-    options = PARTITIONS[dataset].Options
-    try:
-        options.model_validate(section["partition"])
-    except ValidationError as error:
-        return problems_of(error, options, prefix="data_args.partition.")
-    return []
+        return {}
+    return {"data_args.partition": PARTITIONS[dataset].Options.model_fields}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

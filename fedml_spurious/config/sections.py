@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from data_partition.registry import PARTITIONS
 from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.learning.attacks import Attack, Norm
 from fedml_spurious.learning.batchnorm import BatchNormPolicy
@@ -77,6 +87,27 @@ class CommonArgs(Section):
     config_version: str | None = None
 
 
+@dataclass(frozen=True)
+class PartitionOptions:
+    """Options of a partition script: as the file gives them, for ``config.yaml``, and checked."""
+
+    given: Any
+    checked: FrozenModel
+
+
+def _check_options(given: Any, info: ValidationInfo) -> PartitionOptions | None:
+    dataset = info.data.get("dataset")
+    if given is None or dataset is None:
+        return None
+    if dataset not in PARTITIONS:
+        raise PydanticCustomError(
+            "partition",
+            "no partition script '{dataset}'; expected data_args.dataset to be one of {known}",
+            {"dataset": dataset, "known": ", ".join(PARTITIONS)},
+        )
+    return PartitionOptions(given, PARTITIONS[dataset].Options.model_validate(given))
+
+
 class DataArgs(Section):
     """``data_args``.
 
@@ -90,7 +121,11 @@ class DataArgs(Section):
 
     dataset: str = Field(min_length=1)
     data_cache_dir: str | None = None
-    partition: dict[str, Any] | None = None
+    partition: Annotated[
+        PartitionOptions | None,
+        PlainValidator(_check_options),
+        PlainSerializer(lambda options: options and options.given),
+    ] = None
     raw: str | None = None
 
     @model_validator(mode="after")

@@ -28,13 +28,15 @@ def open_data(settings: Settings, folder: RunFolder, console: Console) -> SplitF
         # The server of silos reads the description of the splits and no sample.
         described = settings.common_args.training_type == "cross_silo"
         return SplitFolder(made, name=chosen.dataset, files=not described)
-    partition = PARTITIONS[chosen.dataset]
-    options = partition.Options.model_validate(chosen.partition)
+    assert chosen.partition is not None  # settings with neither are refused
+    options = chosen.partition.checked
     raw = Path(chosen.raw).expanduser() if chosen.raw else None
     with stage(console, f"Splits of {chosen.dataset}", total=1) as bar:
         # Without a configuration beside them, splits are left from a run that was refused after making them.
         started = folder.config.exists()
-        partition.build(options, raw=raw, out=folder.data, progress=bar.set, overwrite=not started)
+        PARTITIONS[chosen.dataset].build(
+            options, raw=raw, out=folder.data, progress=bar.set, overwrite=not started
+        )
     return SplitFolder(folder.data, name=chosen.dataset)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -25,14 +26,18 @@ def call(*arguments: object) -> Result:
 
 def test_every_data_set_offers_the_same_three_things() -> None:
     assert list(PARTITIONS) == ["colored_mnist", "colored_coil20", "celeba_real", "celeba_synthetic"]
-    for name, module in PARTITIONS.items():
-        assert issubclass(module.Options, BaseModel)
-        assert callable(module.build)
-        assert module.command.name == name
-        flags = {flag for option in module.command.params for flag in option.opts}
+    for name, partition in PARTITIONS.items():
+        assert issubclass(partition.Options, BaseModel)
+        assert callable(partition.build)
+        assert partition.command.name == name
+        flags = {flag for option in partition.command.params for flag in option.opts}
         assert {"--raw", "--out", "--seed", "--download"} <= flags
+        module = importlib.import_module(f"data_partition.{name}")
+        assert (module.PARTITION, module.Options) == (partition, partition.Options)
+        assert module.build == partition.build
+        assert module.command.name == name
     assert "usps" not in PARTITIONS
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="usps"):
         PARTITIONS["usps"]
 
 
@@ -65,8 +70,12 @@ def test_all_wrong_options_are_reported_at_once(tmp_path: Path) -> None:
     done = call("--out", tmp_path / "out", "--clients", "many", "--seed", -1, "--label-noise", 2)
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
-    for option in ("clients: ", "seed: ", "label_noise: "):
-        assert option in done.stderr
+    for problem in (
+        "clients: expected a valid integer, got text 'many'",
+        "seed: expected greater than or equal to 0, got text '-1'",
+        "label_noise: expected less than or equal to 1, got text '2'",
+    ):
+        assert problem in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -97,6 +106,17 @@ def test_a_defect_keeps_its_traceback() -> None:
         raise ZeroDivisionError
 
     assert isinstance(CliRunner().invoke(command).exception, ZeroDivisionError)
+
+
+def test_the_registry_imports_a_script_when_it_is_named() -> None:
+    code = (
+        "import sys; from data_partition.registry import PARTITIONS; list(PARTITIONS)\n"
+        "named = lambda: {name for name in PARTITIONS if f'data_partition.{name}' in sys.modules}\n"
+        "assert named() == set(); PARTITIONS['celeba_real']; assert named() == {'celeba_real'}"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["colored_mnist", "colored_coil20"])

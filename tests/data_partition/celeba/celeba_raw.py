@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from image_bytes import encode
 
 from data_partition.celeba.labels import CelebALabels
 
@@ -57,10 +56,12 @@ def write_labels(folder: Path, labels: CelebALabels, end: str = "\n") -> None:
 
 def flat_image(number: int, size: tuple[int, int] = (178, 218)) -> bytes:
     """One colour per number, as PNG: cropping, resizing and decoding cannot change a single value."""
-    color = (number % 256, number * 7 % 256, number * 31 % 256)
-    stream = io.BytesIO()
-    Image.new("RGB", size, color).save(stream, "PNG")
-    return stream.getvalue()
+    width, height = size
+    return encode(np.tile(np.array(flat_color(number), np.uint8), (height, width, 1)))
+
+
+def flat_color(number: int) -> list[int]:
+    return [number % 256, number * 7 % 256, number * 31 % 256]
 
 
 def write_images(folder: Path, numbers: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from celeba_raw import flat_image, small_labels, write_images, write_labels, write_raw, write_zip
+from celeba_raw import flat_color, flat_image, small_labels, write_images, write_labels, write_raw, write_zip
 from click.testing import CliRunner
 
 from data_partition import celeba_real, celeba_synthetic
@@ -111,12 +111,13 @@ def test_every_sample_is_what_the_label_files_say(raw: Path, module: Any) -> Non
                 assert arrays[group + "spurious"][position] == labels.blond[row]
                 is_blond_male = labels.male[row] == 1 and labels.blond[row] == 1
                 assert arrays[group + "aligned"][position] == (not is_blond_male)
-                color = [number % 256, number * 7 % 256, number * 31 % 256]
-                assert (arrays[group + "image"][position] == color).all()
+                assert (arrays[group + "image"][position] == flat_color(int(number))).all()
                 client = key.split("/")[1]
                 assert owners.setdefault(int(labels.identity[row]), client) == client
             if split == "test_bc":
                 assert not arrays[group + "aligned"].any()
+    assert set(owners.values()) == {"0000", "0001", "0002", "0003"}
+    assert sum(len(arrays[f"test_bc/{client}/source"]) for client in owners.values()) > 0
 
 
 def test_bias_conflicting_images_are_copied_but_on_fixed_clients_they_are_others(raw: Path) -> None:
@@ -126,7 +127,9 @@ def test_bias_conflicting_images_are_copied_but_on_fixed_clients_they_are_others
         elsewhere = sources["train"] | sources["val"]
         assert not sources["train"] & sources["val"]
         assert not sources["test"] & elsewhere
+        assert all(sources[split] for split in ("train", "test"))
         if client in ("0000", "0001"):
+            assert sources["test_bc"]
             assert not sources["test_bc"] & (elsewhere | sources["test"])
         else:
             assert sources["test_bc"] <= sources["test"]
@@ -148,6 +151,7 @@ def test_a_file_of_counts_says_who_conflicts_and_with_it_who_is_personalized(raw
     )
     assert list(find_problems(SplitFolder(path.parent))) == []
     labels, arrays = small_labels(), _arrays(path)
+    assert {*np.concatenate([arrays[key] for key in arrays if key.endswith("/aligned")])} == {0, 1}
     for key in [key for key in arrays if key.endswith("/source")]:
         rows = arrays[key] - 1
         aligned = arrays[key.removesuffix("source") + "aligned"]
@@ -239,6 +243,7 @@ def test_one_official_split_can_be_used(raw: Path) -> None:
 def test_label_noise_changes_an_exact_share_of_training_labels_and_alignment_follows(raw: Path) -> None:
     labels = small_labels()
     arrays = _arrays(_build(celeba_real, raw, "out", label_noise=0.25))
+    changed = 0
     for client in ("0000", "0001", "0002", "0003"):
         for split in SPLITS:
             rows = arrays[f"{split}/{client}/source"] - 1
@@ -248,8 +253,10 @@ def test_label_noise_changes_an_exact_share_of_training_labels_and_alignment_fol
                 share = 0.25 if split in ("train", "val") else 0.0
                 wrong = int((given[members] != y).sum())
                 assert wrong == int(np.floor(members.sum() * share + 0.5))
+                changed += wrong
             expected = ~((given == 1) & (spurious == 1))
             np.testing.assert_array_equal(arrays[f"{split}/{client}/aligned"], expected)
+    assert changed > 0
 
 
 def test_without_blond_males_in_training_blond_means_female(raw: Path) -> None:
@@ -378,7 +385,7 @@ def test_a_damaged_shard_is_made_again(raw: Path) -> None:
     bad = raw / "celeba" / "img_align_celeba" / "000120.jpg"
     good = bad.read_bytes()
     bad.write_bytes(b"x")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"000120\.jpg .*no readable image"):
         _build(celeba_real, raw, "out")
     bad.write_bytes(good)
     shards = [*(raw.parent / "out" / ".celeba_real.decoded").iterdir()]

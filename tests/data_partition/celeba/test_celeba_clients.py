@@ -69,6 +69,14 @@ def test_bias_conflicting_are_the_blond_males_of_the_biased_test_set(labels: Cel
         assert plan.rows["test_bc"].tolist() == expected
 
 
+def test_no_split_of_a_plain_federation_is_empty() -> None:
+    """Guards the tests above against empty splits: 30 images a client make 22, 2 and 6."""
+    clients, _ = _federation(small_labels(), 3, 0)
+    sizes = [[len(plan.rows[split]) for split in ("train", "val", "test")] for plan in clients]
+    assert sizes == [[22, 2, 6]] * 4
+    assert sum(len(plan.rows["test_bc"]) for plan in clients) > 0
+
+
 @given(label_tables(), st.integers(0, 99))
 @settings(deadline=None)
 def test_the_seed_alone_decides(labels: CelebALabels, seed: int) -> None:

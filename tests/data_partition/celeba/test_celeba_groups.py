@@ -43,8 +43,8 @@ WRONG_FILES = {
     "clients: [": "broken YAML in line 1",
     "clients: []": "clients: .*at least 1 item",
     "- 1": "valid dictionary",
-    "clients:\n- {train_and_validation: {}, test: {}}": r"clients\.0\.test_bc: Field required",
-    _one_client("blond: 1", "", ""): r"train_and_validation\.blond: Extra",
+    "clients:\n- {train_and_validation: {}, test: {}}": r"clients\.0\.test_bc: missing",
+    _one_client("blond: 1", "", ""): r"clients\.0\.train_and_validation\.blond: unknown key",
     _one_client("blond_male: -1", "", ""): "greater than or equal to 0",
     _one_client("", "blond_male: 1.5", ""): "valid integer",
     _one_client("", "", "blond_female: 1"): r"clients\.0\.test_bc\.blond_female: not bias-conflicting; "

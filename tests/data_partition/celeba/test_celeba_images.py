@@ -1,4 +1,3 @@
-import io
 import zipfile
 from pathlib import Path
 
@@ -6,16 +5,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from celeba_raw import flat_image, write_images, write_zip
-from PIL import Image
+from image_bytes import encode
 
 from data_partition.celeba.images import decode, find_images
 from fedml_spurious.common.errors import InputError
-
-
-def _encoded(pixels: npt.NDArray[np.uint8], image_format: str) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, image_format)
-    return stream.getvalue()
 
 
 def _slow_resize(pixels: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
@@ -32,7 +25,7 @@ def _slow_resize(pixels: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.f
 def test_an_image_is_cropped_to_its_centre_and_resized_without_aliasing() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (218, 178, 3), dtype=np.uint8)
     expected = _slow_resize(pixels[20:198].astype(np.float64), 64)
-    actual = decode(_encoded(pixels, "PNG"), "here", 1)
+    actual = decode(encode(pixels, "PNG"), "here", 1)
     assert actual.shape == (64, 64, 3)
     assert actual.dtype == np.uint8
     assert np.abs(actual - expected).max() <= 1  # Pillow rounds after each axis
@@ -40,7 +33,7 @@ def test_an_image_is_cropped_to_its_centre_and_resized_without_aliasing() -> Non
 
 def test_a_grey_image_gets_three_equal_channels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (218, 178), dtype=np.uint8)
-    actual = decode(_encoded(pixels, "PNG"), "here", 1)
+    actual = decode(encode(pixels, "PNG"), "here", 1)
     assert (actual == actual[..., :1]).all()
 
 
@@ -58,7 +51,7 @@ def test_folder_and_zip_give_the_same_bytes(tmp_path: Path) -> None:
 
 def _jpeg(size: tuple[int, int] = (178, 218)) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return _encoded(pixels, "JPEG")
+    return encode(pixels, "JPEG")
 
 
 BAD_IMAGES = {

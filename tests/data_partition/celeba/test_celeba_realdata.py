@@ -44,7 +44,7 @@ def test_celeba_r_has_the_counts_of_random_splits(labels: CelebALabels) -> None:
     38 - 42 % of the clients without one to train on, 1 - 8 clients personalized. Averages lie inside."""
     used, conflicting, without, personalized = [], [], [], []
     for seed in SEEDS:
-        federation = celeba_real.plan(labels, _rows(labels), options=celeba_real.Options(seed=seed))
+        federation = celeba_real.deal(labels, _rows(labels), options=celeba_real.Options(seed=seed))
         assert len(federation.clients) == 508
         assert federation.left_out["identities_left_over"] == 17
         owners = np.concatenate([plan.identities for plan in federation.clients])
@@ -63,7 +63,7 @@ def test_celeba_r_has_the_counts_of_random_splits(labels: CelebALabels) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_celeba_s_has_the_tables_cell_for_cell(labels: CelebALabels, seed: int) -> None:
-    federation = celeba_synthetic.plan(
+    federation = celeba_synthetic.deal(
         labels, _rows(labels), options=celeba_synthetic.Options(seed=seed), counts=PAPER_COUNTS
     )
     tables = {  # appendix C.1; non-blond female, non-blond male, blond female, blond male
@@ -133,6 +133,7 @@ def _check_arrays(path: Path, meta: SplitMeta, labels: CelebALabels) -> None:
                 np.testing.assert_array_equal(group["aligned"][()], labels.group[rows] != 3)
                 for who in np.unique(labels.identity[rows]).tolist():
                     assert owners.setdefault(who, client) == client
+    assert len(set(owners.values())) == meta.num_clients == 10
 
 
 def test_an_image_is_what_torchvision_makes_of_it(raw: Path) -> None:
@@ -143,6 +144,7 @@ def test_an_image_is_what_torchvision_makes_of_it(raw: Path) -> None:
 
     source, numbers = find_images(celeba_folder(raw))
     chain = transforms.Compose([transforms.CenterCrop(178), transforms.Resize(64)])
+    assert len(numbers) >= 20
     for number in numbers[:20].tolist():
         with Image.open(source.file(number)) as image:
             expected = np.asarray(chain(image))

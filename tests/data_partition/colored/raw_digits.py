@@ -1,14 +1,17 @@
-"""Small raw folders in MNIST's idx format and in Coil20's layout, for tests."""
+"""Small raw folders in MNIST's idx format and in Coil20's layout, and a digest of what is made of them."""
 
 from __future__ import annotations
 
 import gzip
-import io
+import hashlib
 import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from image_bytes import encode
+
+from data_partition.split_files.folder import SplitFolder
+from data_partition.split_files.meta import SPLITS
 
 MNIST_PARTS = {"train": ("train", 60), "test": ("t10k", 40)}
 
@@ -48,10 +51,17 @@ def write_coil20(folder: Path) -> None:
     folder.mkdir(parents=True)
     for thing in range(20):
         for view in range(72):
-            (folder / f"obj{thing + 1}__{view}.png").write_bytes(png_bytes(coil20_view(thing, view)))
+            (folder / f"obj{thing + 1}__{view}.png").write_bytes(
+                encode(coil20_view(thing, view), compress_level=1)
+            )
 
 
-def png_bytes(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="PNG", compress_level=1)
-    return stream.getvalue()
+def digest_arrays(folder: SplitFolder) -> str:
+    """SHA-256 over all arrays of all clients and splits, in order."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for client in folder.client_ids:
+            samples = folder.load(client, split)
+            for column in ("image", "label", "spurious", "aligned", "source"):
+                digest.update(np.ascontiguousarray(getattr(samples, column)).tobytes())
+    return digest.hexdigest()

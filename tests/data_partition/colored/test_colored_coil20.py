@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_bytes import encode
 from PIL import Image
-from raw_digits import coil20_view, png_bytes, write_coil20
-from test_colored_mnist import digest_arrays
+from raw_digits import coil20_view, digest_arrays, write_coil20
 
 from data_partition.colored.coil20_files import halve, read_coil20
 from data_partition.colored_coil20 import Options, build
@@ -91,9 +91,9 @@ def test_one_map_for_all_objects_needs_twenty_colours(views: Path, tmp_path: Pat
     ("name", "content", "message"),
     [
         ("obj7__3.png", None, r"1 of 1440 views are missing \(obj7__3\.png\)"),
-        ("obj7__3.png", png_bytes(np.zeros((64, 64), np.uint8)), r"obj7__3\.png: 64x64 pixels of mode L"),
-        ("obj7__3.png", png_bytes(np.zeros((128, 128, 3), np.uint8)), "128x128 pixels of mode RGB, expected"),
-        ("obj7__3.png", png_bytes(coil20_view(6, 3))[:-40], r"obj7__3\.png: no readable image"),
+        ("obj7__3.png", encode(np.zeros((64, 64), np.uint8)), r"obj7__3\.png: 64x64 pixels of mode L"),
+        ("obj7__3.png", encode(np.zeros((128, 128, 3), np.uint8)), "128x128 pixels of mode RGB, expected"),
+        ("obj7__3.png", encode(coil20_view(6, 3))[:-40], r"obj7__3\.png: no readable image"),
         ("obj7__3.png", b"<html>", r"obj7__3\.png: no readable image"),
     ],
 )  # fmt: skip

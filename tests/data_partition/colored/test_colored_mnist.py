@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_digits import make_digits, write_mnist
+from raw_digits import digest_arrays, make_digits, write_mnist
 
 from data_partition.colored.mnist_files import enlarge_digits, read_digits, read_mnist
 from data_partition.colored_mnist import Options, build
@@ -17,17 +16,6 @@ from fedml_spurious.common.errors import InputError
 
 TINY = Options(clients=3, classes_per_client=3, verify_raw=False, seed=5)
 PINNED = "992ad67548e618dbedaf8b924b1433eab53a94de15ba97dbb552fb778218f352"
-
-
-def digest_arrays(folder: SplitFolder) -> str:
-    """SHA-256 over all arrays of all clients and splits, in order."""
-    digest = hashlib.sha256()
-    for split in SPLITS:
-        for client in folder.client_ids:
-            samples = folder.load(client, split)
-            for column in ("image", "label", "spurious", "aligned", "source"):
-                digest.update(np.ascontiguousarray(getattr(samples, column)).tobytes())
-    return digest.hexdigest()
 
 
 @pytest.fixture
@@ -61,12 +49,16 @@ def test_the_images_are_the_tinted_raw_digits(raw: Path, tmp_path: Path) -> None
     build(options, raw=raw, out=tmp_path / "out")
     folder = SplitFolder(tmp_path / "out")
     images = {"train": make_digits("train")[0], "test": make_digits("test")[0]}
+    seen = 0
     for client in folder.client_ids:
         for split in SPLITS:
             samples = folder.load(client, split)
             for image, color, source in zip(samples.image, samples.spurious, samples.source, strict=True):
                 grey = images["train"][source] if source < 60_000 else images["test"][source - 60_000]
                 assert np.array_equal(image, np.rint(grey[..., None] * colors[color] / 255))
+                seen += 1
+    # All digits of 9 of the 10 classes, a tenth of the 100 each; the test images once more.
+    assert seen == 90 + sum(folder.count(client, "test_bc") for client in folder.client_ids) > 90
 
 
 def test_the_splits_pass_every_check(raw: Path, tmp_path: Path) -> None:

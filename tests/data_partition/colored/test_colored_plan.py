@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_partition.colored.options import ColoredOptions
-from data_partition.colored.plan import ClientPlan, plan_clients
+from data_partition.colored.plan import plan_clients, plan_shared_map
+from data_partition.split_files.federation import PlannedClient
 from fedml_spurious.common.errors import InputError
 
 BIASED = ("train", "val", "test")
@@ -34,7 +35,11 @@ def federations(draw: st.DrawFn) -> tuple[np.ndarray, int, ColoredOptions]:
     return labels, num_classes, options
 
 
-def rows_of(plan: ClientPlan) -> list[int]:
+def plan_all(labels: np.ndarray, num_classes: int, options: ColoredOptions) -> list[PlannedClient]:
+    return plan_clients(labels, num_classes, plan_shared_map(options, num_classes), options)
+
+
+def rows_of(plan: PlannedClient) -> list[int]:
     return [row for split in BIASED for row in plan.splits[split].rows.tolist()]
 
 
@@ -42,7 +47,7 @@ def rows_of(plan: ClientPlan) -> list[int]:
 @given(federations())
 def test_no_sample_is_in_two_clients_or_two_splits(federation: tuple) -> None:
     labels, num_classes, options = federation
-    plans = plan_clients(labels, num_classes, options)
+    plans = plan_all(labels, num_classes, options)
     used = [row for plan in plans for row in rows_of(plan)]
     assert len(plans) == options.clients
     assert len(set(used)) == len(used)
@@ -55,7 +60,7 @@ def test_no_sample_is_in_two_clients_or_two_splits(federation: tuple) -> None:
 def test_the_bias_conflicting_test_set_shows_the_same_samples_in_the_colour_of_another_class(
     federation: tuple,
 ) -> None:
-    for plan in plan_clients(*federation):
+    for plan in plan_all(*federation):
         test, conflicting = plan.splits["test"], plan.splits["test_bc"]
         assert np.array_equal(test.rows, conflicting.rows)
         assert np.array_equal(test.label, conflicting.label)
@@ -66,12 +71,19 @@ def test_the_bias_conflicting_test_set_shows_the_same_samples_in_the_colour_of_a
         assert len(set(plan.color_map.values())) == len(plan.classes) == len(plan.color_map)
 
 
+def test_no_split_of_a_plain_federation_is_empty() -> None:
+    """Guards the tests around against empty splits: 6 clients of 50 samples, 72:8:20 of them."""
+    for plan in plan_all(np.repeat(np.arange(10), 30), 10, ColoredOptions(clients=6)):
+        sizes = {split: len(samples.rows) for split, samples in plan.splits.items()}
+        assert sizes == {"train": 36, "val": 4, "test": 10, "test_bc": 10}
+
+
 @settings(max_examples=60)
 @given(federations())
 def test_conflicting_and_mislabelled_training_samples_are_exact_counts_per_class(federation: tuple) -> None:
     """Half up by hand: floor(n * share + 1/2); the test splits are clean."""
     labels, num_classes, options = federation
-    for plan in plan_clients(labels, num_classes, options):
+    for plan in plan_all(labels, num_classes, options):
         for split in ("train", "val"):
             part = plan.splits[split]
             wrong = Counter(labels[part.rows][labels[part.rows] != part.label].tolist())
@@ -91,7 +103,7 @@ def test_conflicting_and_mislabelled_training_samples_are_exact_counts_per_class
 @given(federations())
 def test_classes_and_their_samples_are_spread_evenly(federation: tuple) -> None:
     labels, num_classes, options = federation
-    plans = plan_clients(labels, num_classes, options)
+    plans = plan_all(labels, num_classes, options)
     holders = Counter(y for plan in plans for y in plan.classes)
     counts = [holders[y] for y in range(num_classes)]
     assert max(counts) - min(counts) <= 1
@@ -104,7 +116,7 @@ def test_classes_and_their_samples_are_spread_evenly(federation: tuple) -> None:
 @given(federations())
 def test_the_seed_decides_everything(federation: tuple) -> None:
     labels, num_classes, options = federation
-    first, second = (plan_clients(labels, num_classes, options) for _ in range(2))
+    first, second = (plan_all(labels, num_classes, options) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert one.color_map == other.color_map
         assert all(np.array_equal(one.splits[s].rows, other.splits[s].rows) for s in BIASED)
@@ -114,8 +126,8 @@ def test_the_seed_decides_everything(federation: tuple) -> None:
 def test_another_seed_gives_other_clients() -> None:
     labels = np.repeat(np.arange(10), 30)
     options = ColoredOptions(clients=6)
-    one = plan_clients(labels, 10, options)
-    other = plan_clients(labels, 10, options.model_copy(update={"seed": 1}))
+    one = plan_all(labels, 10, options)
+    other = plan_all(labels, 10, options.model_copy(update={"seed": 1}))
     assert [plan.classes for plan in one] != [plan.classes for plan in other]
     assert [plan.color_map for plan in one] != [plan.color_map for plan in other]
 
@@ -123,16 +135,16 @@ def test_another_seed_gives_other_clients() -> None:
 def test_colours_do_not_change_who_holds_which_sample() -> None:
     """Addressed draws: a knob of the colours leaves the splits alone, so that runs can be compared."""
     labels = np.repeat(np.arange(10), 30)
-    plain = plan_clients(labels, 10, ColoredOptions(clients=6))
+    plain = plan_all(labels, 10, ColoredOptions(clients=6))
     for change in ({"bias_conflicting_fraction": 0.5}, {"map_divergence": 0.0}, {"label_noise": 0.5}):
-        changed = plan_clients(labels, 10, ColoredOptions(clients=6, **change))
+        changed = plan_all(labels, 10, ColoredOptions(clients=6, **change))
         for one, other in zip(plain, changed, strict=True):
             assert all(np.array_equal(one.splits[s].rows, other.splits[s].rows) for s in BIASED)
 
 
 def test_one_map_for_all_clients_is_the_centralized_setting() -> None:
     labels = np.repeat(np.arange(10), 30)
-    plans = plan_clients(labels, 10, ColoredOptions(clients=8, map_divergence=0.0))
+    plans = plan_all(labels, 10, ColoredOptions(clients=8, map_divergence=0.0))
     shared: dict[int, int] = {}
     for plan in plans:
         for y, color in plan.color_map.items():
@@ -151,7 +163,7 @@ def test_one_map_for_all_clients_is_the_centralized_setting() -> None:
 )
 def test_more_than_the_data_give_is_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        plan_clients(np.repeat(np.arange(10), 30), 10, ColoredOptions(**options))
+        plan_all(np.repeat(np.arange(10), 30), 10, ColoredOptions(**options))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +176,7 @@ def test_more_than_the_data_give_is_refused(options: dict, message: str) -> None
         ({"palette": ["red", "blue"], "colors": 3, "classes_per_client": 2}, "palette names 2"),
         ({"ratios": (0, 8, 20)}, "some training"),
         ({"ratios": (72, -8, 20)}, "none below 0"),
-        ({"ratios": "72:8"}, "Field required"),
+        ({"ratios": "72:8"}, "three whole numbers such as 72:8:20, got '72:8'"),
         ({"ratios": "a:b:c"}, "three whole numbers such as 72:8:20"),
         ({"bias_conflicting_fraction": 1.01}, "less than or equal to 1"),
         ({"map_divergence": float("nan")}, "finite"),

@@ -110,16 +110,28 @@ def test_nothing_is_left_when_the_work_breaks_off(tmp_path: Path, error: type[Ba
         with SplitWriter(tmp_path, INFO) as writer:
             writer.add_client("0000", classes=[0])
             writer.write("0000", "train", make_samples(3))
-            raise error
+            raise error("broken off")
 
-    with pytest.raises(error):
+    with pytest.raises(error, match="broken off"):
         break_off()
     assert list(tmp_path.iterdir()) == []
 
 
+def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script that imports this module, in a process of its own."""
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parents[2])])
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+
+
 FULL_DISK = """
 import resource, signal, sys
-sys.path[:0] = sys.argv[3:]
 from pathlib import Path
 from test_split_files import write_toy
 from fedml_spurious.common.errors import RunError
@@ -135,13 +147,7 @@ except RunError as error:
 @pytest.mark.parametrize("limit", [0, 100, 3000, 9000])
 def test_a_full_disk_ends_with_a_message_and_nothing_written(tmp_path: Path, limit: int) -> None:
     """A limit on the size of a file stands for the full disk; HDF5 itself crashes on either."""
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path), str(limit), str(here), str(here.parents[2])],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_script(FULL_DISK, tmp_path, limit)
     assert done.returncode == 0, done.stderr
     assert "the splits of toy cannot be written (File too large)" in done.stdout
     assert done.stderr == ""
@@ -150,7 +156,6 @@ def test_a_full_disk_ends_with_a_message_and_nothing_written(tmp_path: Path, lim
 
 INTERRUPTED = """
 import signal, sys
-sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from data_partition.split_files.draft import Draft
 from test_split_files import write_toy
@@ -169,13 +174,7 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_while_hdf5_writes_ends_the_work_and_leaves_nothing(tmp_path: Path) -> None:
     """An exception in the middle of a call from HDF5 would crash the process: signal 11, seen without."""
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, str(tmp_path), str(here), str(here.parents[2])],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_script(INTERRUPTED, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
     assert list(tmp_path.iterdir()) == []
 

@@ -70,14 +70,14 @@ def test_the_bias_conflicting_test_set_is_sealed_while_training(federation: Spli
         federation.load("0000", "test")
         with federation.sealed(), pytest.raises(SealedError, match="client 0000"):
             federation.load("0000", "test_bc")
-        with pytest.raises(SealedError):
+        with pytest.raises(SealedError, match="client 0000"):
             federation.load("0000", "test_bc")
     assert len(federation.load("0000", "test_bc"))
 
 
 def test_the_seal_opens_after_an_exception(federation: SplitFolder) -> None:
-    with pytest.raises(KeyError), federation.sealed():
-        raise KeyError
+    with pytest.raises(KeyError, match="broken off"), federation.sealed():
+        raise KeyError("broken off")
     federation.load("0000", "test_bc")
 
 
