@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fedml_spurious.learning.fedavg import State
+from fedml_spurious.learning.state_dicts import State
 from fedml_spurious.results.rows import ClientResult
 
 

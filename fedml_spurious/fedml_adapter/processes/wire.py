@@ -18,7 +18,8 @@ from torch import Tensor
 
 from fedml_spurious.experiment import result_key, tasks
 from fedml_spurious.learning import attacks, batchnorm, metrics
-from fedml_spurious.learning.fedavg import State, WeightedSum
+from fedml_spurious.learning.state_dicts import State
+from fedml_spurious.learning.weighted_sum import WeightedSum
 from fedml_spurious.results import rows
 
 _TYPE, _TUPLE = "@type", "@tuple"

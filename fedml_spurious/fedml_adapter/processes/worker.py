@@ -27,7 +27,8 @@ from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedE
 from fedml_spurious.fedml_adapter.processes.wire import from_plain, sum_to_plain, to_plain
 from fedml_spurious.fedml_adapter.simulator import train_client
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
-from fedml_spurious.learning.fedavg import State, WeightedSum, load_state
+from fedml_spurious.learning.state_dicts import State, load_state
+from fedml_spurious.learning.weighted_sum import WeightedSum
 
 logger = logging.getLogger(__name__)
 

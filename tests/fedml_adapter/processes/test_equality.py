@@ -40,7 +40,8 @@ from fedml_spurious.fedml_adapter.processes.remote_workers import RemoteWorkers
 from fedml_spurious.fedml_adapter.processes.server import Server
 from fedml_spurious.fedml_adapter.processes.situation import Situation
 from fedml_spurious.fedml_adapter.processes.worker import Worker
-from fedml_spurious.learning.fedavg import Round, State, copy_state
+from fedml_spurious.learning.fedavg import Round
+from fedml_spurious.learning.state_dicts import State, copy_state
 
 CPU = torch.device("cpu")
 

@@ -23,7 +23,7 @@ from fedml_spurious.fedml_adapter.processes.wire import (
     sum_to_plain,
     to_plain,
 )
-from fedml_spurious.learning.fedavg import WeightedSum
+from fedml_spurious.learning.weighted_sum import WeightedSum
 
 
 def states(count: int) -> list[dict[str, torch.Tensor]]:
