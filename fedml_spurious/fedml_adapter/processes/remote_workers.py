@@ -13,7 +13,7 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import TaskT
-from fedml_spurious.fedml_adapter.processes.hand_out import HandOut, describe, share_clients
+from fedml_spurious.fedml_adapter.processes.hand_out import HandOut, share_clients
 from fedml_spurious.fedml_adapter.processes.messages import Kind
 from fedml_spurious.fedml_adapter.processes.server import Server
 from fedml_spurious.fedml_adapter.processes.wire import digest, from_plain, sum_from_plain, to_plain
@@ -101,7 +101,7 @@ class RemoteWorkers:
             for rank in sorted(idle):
                 task = waiting.next_for(rank)
                 if task is not None:
-                    self._post(rank, Kind.TASK, {"task": to_plain(task)}, describe(task))
+                    self._post(rank, Kind.TASK, {"task": to_plain(task)}, task.describe())
                     busy[rank] = task
                     idle.remove(rank)
             answer = self.server.take(Kind.ANSWER)

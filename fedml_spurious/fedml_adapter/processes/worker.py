@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.inputs import initial_network
-from fedml_spurious.experiment.result_key import Outcome, ResultKey
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.experiment.tasks import Personalize, TaskRunner
+from fedml_spurious.experiment.tasks import TaskRunner
 from fedml_spurious.fedml_adapter.arguments import fedml_arguments
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
 from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
-from fedml_spurious.fedml_adapter.processes.hand_out import describe
 from fedml_spurious.fedml_adapter.processes.messages import Kind, Received
 from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError
 from fedml_spurious.fedml_adapter.processes.wire import from_plain, sum_to_plain, to_plain
@@ -59,9 +57,9 @@ class Worker:
     ) -> None:
         self.endpoint, self.settings, self.data, self.device = endpoint, settings, data, device
         self.situation, self.own_clients = situation, own_clients
-        self.store = None if vault is None else ResultStore(RunFolder(vault))
+        store = None if vault is None else ResultStore(RunFolder(vault))
         self.model = initial_network(settings, data, 0).to(device)
-        self.runner = TaskRunner(settings, data, device)
+        self.runner = TaskRunner(settings, data, device, store)
         self._weights: tuple[str, State] = ("", {})
         self._fresh = False
 
@@ -123,28 +121,19 @@ class Worker:
     def _do(self, plain: dict[str, Any]) -> Any:
         task = from_plain(plain)
         self._require_own(task.client)
-        self.situation.phase = describe(task)
+        self.situation.phase = task.describe()
         if not self._fresh:
             load_state(self.model, self._weights[1])
             self.runner.use(self.model)
             self._fresh = True
-        answer = self.runner.run(task)
-        if self.store is not None and isinstance(task, Personalize):
-            return self._keep(task, answer)
-        return answer
-
-    def _keep(self, task: Personalize, outcome: Outcome) -> Outcome:
-        """Store what a silo keeps for itself; only metrics go on."""
-        if self.store is not None and outcome.state is not None:
-            self.store.add(task.key, outcome)
-        return replace(outcome, state=None)
+        return self.runner.run(task)
 
     def _collect(self, plan: Sequence[ResultKey]) -> None:
         """Give the final ones of the models that are kept here the names that they have in a run folder."""
         for key in plan:
             self._require_own(key.client)
-        if self.store is not None:
-            self.store.collect_models(plan)
+        if self.runner.silo_store is not None:
+            self.runner.silo_store.collect_models(plan)
 
     def _require_own(self, client: str) -> None:
         if self.own_clients is not None and client not in self.own_clients:
