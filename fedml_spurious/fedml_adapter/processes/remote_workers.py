@@ -1,4 +1,4 @@
-"""The server: hands the work of a run out to other processes and takes in what they found."""
+"""The workers of a run with several processes, as the server sees them: it hands out, and collects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class RemoteWorkers:
-    """All work in other processes; see :class:`fedml_spurious.experiment.tasks.Workers`.
+    """Other processes train and personalize; see :class:`fedml_spurious.experiment.tasks.Workers`.
 
     Args:
         server: the connection to the workers.
@@ -38,6 +38,7 @@ class RemoteWorkers:
         self, server: Server, settings: Settings, data: SplitFolder, owners: Mapping[str, int] | None
     ) -> None:
         self.server, self.settings, self.data, self.owners = server, settings, data, owners
+        self.situation = server.situation
         self._weights: tuple[str, State] = ("", {})
         self._at_rank: dict[int, str] = {}
 
@@ -55,22 +56,22 @@ class RemoteWorkers:
             per_round=train.client_num_per_round,
         )
         for finished in finished_rounds:
-            self.server.phase = f"the measurement of round {finished.index}, seed fl{fl_seed}"
+            self.situation.phase = f"the measurement of round {finished.index}, seed fl{fl_seed}"
             after_round(finished)
 
     def _train(
         self, fl_seed: int, round_index: int, clients: Sequence[int], weights: State
     ) -> Iterator[Share[WeightedSum]]:
         """Have the clients of a round trained, every worker its share of them."""
-        self.server.phase = f"training, seed fl{fl_seed}, round {round_index}"
-        self._take(weights)
+        self.situation.phase = f"training, seed fl{fl_seed}, round {round_index}"
+        self._set_weights(weights)
         shares = self._shares(clients)
         for rank, share in shares.items():
             content = {"fl_seed": fl_seed, "round": round_index, "clients": share}
-            self._post(rank, Kind.TRAIN, content, self.server.phase)
+            self._post(rank, Kind.TRAIN, content, self.situation.phase)
         for _ in shares:
-            message = self.server.take(Kind.TRAINED)
-            self.server.doing.pop(message.sender, None)
+            message = self.server.wait_for(Kind.TRAINED)
+            self.situation.doing.pop(message.sender, None)
             losses = dict(zip(shares[message.sender], message.content["losses"], strict=True))
             yield Share(losses, sum_from_plain(message.content["sum"]))
 
@@ -86,10 +87,10 @@ class RemoteWorkers:
 
     def use(self, model: nn.Module, name: str) -> None:
         """Take the global model that the following tasks are about; it travels with a worker's first task."""
-        self.server.phase = f"work on the global model {name}"
-        self._take(copy_state(model))
+        self.situation.phase = f"work on the global model {name}"
+        self._set_weights(copy_state(model))
 
-    def _take(self, state: State) -> None:
+    def _set_weights(self, state: State) -> None:
         self._weights = digest(state), state
 
     def do(self, tasks: Sequence[TaskT]) -> Iterator[tuple[TaskT, Any]]:
@@ -104,8 +105,8 @@ class RemoteWorkers:
                     self._post(rank, Kind.TASK, {"task": to_plain(task)}, task.describe())
                     busy[rank] = task
                     idle.remove(rank)
-            answer = self.server.take(Kind.ANSWER)
-            self.server.doing.pop(answer.sender, None)
+            answer = self.server.wait_for(Kind.ANSWER)
+            self.situation.doing.pop(answer.sender, None)
             idle.add(answer.sender)
             yield busy.pop(answer.sender), from_plain(answer.content["answer"])
 
@@ -115,13 +116,13 @@ class RemoteWorkers:
             return
         for rank in self.server.ranks:
             own = [key for key in plan if self.owners[key.client] == rank]
-            self.server.doing[rank] = "collecting its models"
+            self.situation.doing[rank] = "collecting its models"
             self.server.post(rank, Kind.COLLECT, {"plan": to_plain(own)})
 
     def _post(self, rank: int, kind: Kind, content: dict[str, Any], doing: str) -> None:
         """Send work, with the weights that it is about where the rank has not got them yet."""
         name, state = self._weights
         known = self._at_rank.get(rank) == name
-        self.server.doing[rank] = doing
+        self.situation.doing[rank] = doing
         self.server.post(rank, kind, content | {"weights": name, "state": None if known else to_plain(state)})
         self._at_rank[rank] = name

@@ -1,4 +1,4 @@
-"""A worker, or a silo: does what the server sends, where the samples are."""
+"""A worker trains and personalizes as the server asks it to; a silo is a worker with clients of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Works for the server until the run is done; holds one model and one client's data.
+    """Trains, and does tasks, until the server says that the run is done; holds one client's data at a time.
 
     Args:
         endpoint: this process's end of the communication.
@@ -41,7 +41,7 @@ class Worker:
         device: where to compute.
         situation: kept up to date, for messages.
         own_clients: the clients of this silo; None where all clients are everyone's.
-        vault: folder of personal models that stay here; None where they go to the server.
+        silo_folder: where a silo keeps the personal models of its clients; None where they go to the server.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class Worker:
         situation: Situation,
         *,
         own_clients: frozenset[str] | None = None,
-        vault: Path | None = None,
+        silo_folder: Path | None = None,
     ) -> None:
         self.endpoint, self.settings, self.data, self.device = endpoint, settings, data, device
         self.situation, self.own_clients = situation, own_clients
-        store = None if vault is None else ResultStore(RunFolder(vault))
+        store = None if silo_folder is None else ResultStore(RunFolder(silo_folder))
         self.model = initial_network(settings, data, 0).to(device)
         self.runner = TaskRunner(settings, data, device, store)
         self._weights: tuple[str, State] = ("", {})
-        self._fresh = False
+        self._model_in_use = False
 
     def serve(self) -> None:
         """Do what is asked for until the server says that the run is done.
@@ -81,7 +81,7 @@ class Worker:
                 self.situation.phase = "collecting its models"
                 self._collect(from_plain(message.content["plan"]))
                 continue
-            self._take_weights(message)
+            self._receive_weights(message)
             if message.kind is Kind.TRAIN:
                 self.endpoint.post(0, Kind.TRAINED, self._train(**_without_weights(message)))
             elif message.kind is Kind.TASK:
@@ -89,10 +89,10 @@ class Worker:
             else:
                 raise RunError(f"the server sent {message.kind}, which a worker does not expect")
 
-    def _take_weights(self, message: Received) -> None:
+    def _receive_weights(self, message: Received) -> None:
         name, state = message.content["weights"], message.content["state"]
         if state is not None:
-            self._weights, self._fresh = (name, from_plain(state)), False
+            self._weights, self._model_in_use = (name, from_plain(state)), False
         if self._weights[0] != name:
             raise RunError("the server did not send the weights that its message is about")
 
@@ -107,7 +107,7 @@ class Worker:
         _, _, _, _, counts, train_loaders, test_loaders, _ = dataset
         trainer = SpuriousTrainer(self.model, args)
         total, losses = WeightedSum(), []
-        self._fresh = False  # training changes the model that tasks look at
+        self._model_in_use = False  # training changes the model that tasks look at
         with self.data.sealed():
             for client in clients:
                 self._require_own(self.data.client_ids[client])
@@ -122,10 +122,10 @@ class Worker:
         task = from_plain(plain)
         self._require_own(task.client)
         self.situation.phase = task.describe()
-        if not self._fresh:
+        if not self._model_in_use:
             load_state(self.model, self._weights[1])
             self.runner.use(self.model)
-            self._fresh = True
+            self._model_in_use = True
         return self.runner.run(task)
 
     def _collect(self, plan: Sequence[ResultKey]) -> None:

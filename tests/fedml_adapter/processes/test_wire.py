@@ -15,7 +15,7 @@ from fedml.core.distributed.communication.message import Message
 from fedml_spurious.common.travelling import travelling_types
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import Personalize
-from fedml_spurious.fedml_adapter.processes.grpc_link import _MessageUnpickler
+from fedml_spurious.fedml_adapter.processes.grpc_transport import _MessageUnpickler
 from fedml_spurious.fedml_adapter.processes.wire import (
     digest,
     from_plain,
