@@ -21,11 +21,10 @@ from fedml.core import ClientTrainer, ServerAggregator
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
-from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
+from fedml_spurious.fedml_adapter import SpuriousAggregator, SpuriousTrainer
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
 from fedml_spurious.fedml_adapter.simulator import SingleProcessSimulator
-from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
 from fedml_spurious.learning.fedavg import Round, sample_clients
 from fedml_spurious.learning.models import build_model
 
