@@ -23,6 +23,8 @@ When the run is done::
       |  <------------------ BYE -------------------  |  waits WORKER_FLUSH_TIMEOUT for BYE to be sent, ends
       |  waits BYE_TIMEOUT for each BYE, ends            (over GRPC both: GRPC_STOP_GRACE for what comes in)
 
+    Whether messages have gone is asked in steps of FLUSH_POLL.
+
 When a worker fails; where all find the same wrong input, without the messages::
 
     rank 0                                          a worker
