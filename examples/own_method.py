@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from fedml_spurious.learning.fedavg import load_state
 from fedml_spurious.learning.metrics import evaluate
+from fedml_spurious.learning.state_dicts import load_state
 from fedml_spurious.personalization import base
 
 

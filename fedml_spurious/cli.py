@@ -70,7 +70,7 @@ def run(
     from fedml_spurious.config.file import find_config, load_settings
     from fedml_spurious.experiment.device import choose_device
     from fedml_spurious.experiment.run import run_experiment
-    from fedml_spurious.fedml_adapter.local_workers import work_alone
+    from fedml_spurious.fedml_adapter.local_workers import local_workers
     from fedml_spurious.fedml_adapter.processes.launch import rank_zero_speaks, run_rank
     from fedml_spurious.fedml_adapter.processes.ranks import find_rank
 
@@ -80,19 +80,26 @@ def run(
         process = find_rank(settings, rank, role)
     folder = Path(output) if output else Path("runs") / path.stem
     sets = "".join(f" --set {shlex.quote(item)}" for item in overrides)
-    again = (
+    resume_command = (
         f"fedml-spurious run --cf {shlex.quote(config)}{sets} --output {shlex.quote(str(folder))} --resume"
     )
     console = Console(stderr=True)
     if process is not None:
-        run_rank(settings, folder, process, resume=resume, console=console, again=again)
+        run_rank(settings, folder, process, resume=resume, console=console, resume_command=resume_command)
         return
     device = choose_device(settings)
-    hire = partial(work_alone, settings, device)
+    start_workers = partial(local_workers, settings, device)
     try:
-        run_experiment(settings, folder, resume=resume, console=console, hire=hire, device=device)
+        run_experiment(
+            settings,
+            folder,
+            resume=resume,
+            console=console,
+            start_workers=start_workers,
+            device=device,
+        )
     except KeyboardInterrupt:
-        click.echo(f"Interrupted. What is finished is kept; continue with:\n  {again}", err=True)
+        click.echo(f"Interrupted. What is finished is kept; continue with:\n  {resume_command}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 

@@ -18,7 +18,7 @@ from fedml_spurious.experiment.device import choose_device
 from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.run import run_experiment
 from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.fedml_adapter.local_workers import work_alone
+from fedml_spurious.fedml_adapter.local_workers import local_workers
 from fedml_spurious.learning.checkpoints import load_checked, load_tensors
 
 
@@ -46,10 +46,10 @@ def run(
             f"comm_args.backend: is {settings.comm_args.backend}, which needs several processes; start them "
             "with fedml-spurious run, or set it to sp"
         )
-    device = choose_device(settings)
-    workers = partial(work_alone, settings, device)
+    device, console = choose_device(settings), Console(stderr=True)
+    start_workers = partial(local_workers, settings, device)
     run_experiment(
-        settings, Path(output), resume=resume, console=Console(stderr=True), hire=workers, device=device
+        settings, Path(output), resume=resume, console=console, start_workers=start_workers, device=device
     )
     return Run(output)
 

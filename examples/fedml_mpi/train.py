@@ -19,9 +19,8 @@ from fedml.arguments import Arguments, load_arguments
 from mpi4py import MPI
 
 from data_partition.split_files.folder import SplitFolder
-from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
+from fedml_spurious.fedml_adapter import SpuriousAggregator, SpuriousTrainer
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
-from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
 from fedml_spurious.learning.models import build_model
 
 

@@ -13,7 +13,7 @@ from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.tasks import BatchNormSums, in_order
 from fedml_spurious.learning.batchnorm import layers_in_forward_order, pooled, replace_statistics
 from fedml_spurious.learning.checkpoints import load_checked, load_tensors, save_tensors
-from fedml_spurious.learning.fedavg import copy_state
+from fedml_spurious.learning.state_dicts import copy_state
 
 logger = logging.getLogger(__name__)
 

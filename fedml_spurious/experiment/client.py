@@ -23,8 +23,8 @@ from fedml_spurious.learning.client_data import (
     load_test_data,
     load_training_data,
 )
-from fedml_spurious.learning.fedavg import copy_state, load_state
 from fedml_spurious.learning.metrics import Evaluation, evaluate
+from fedml_spurious.learning.state_dicts import copy_state, load_state
 from fedml_spurious.personalization.base import (
     AdversarialReference,
     ClientView,

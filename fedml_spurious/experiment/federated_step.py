@@ -24,8 +24,9 @@ from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import MeasureGlobal, Workers, in_order
 from fedml_spurious.learning.checkpoints import load_checked, load_tensors, save_tensors
-from fedml_spurious.learning.fedavg import Round, copy_state
+from fedml_spurious.learning.fedavg import Round
 from fedml_spurious.learning.metrics import EMPTY
+from fedml_spurious.learning.state_dicts import copy_state
 
 logger = logging.getLogger(__name__)
 

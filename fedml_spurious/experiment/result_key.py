@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fedml_spurious.learning.fedavg import State
+from fedml_spurious.common.travelling import travels
+from fedml_spurious.learning.state_dicts import State
 from fedml_spurious.results.rows import ClientResult
 
 
+@travels
 @dataclass(frozen=True)
 class ResultKey:
     """One method with one pair of seeds for one client.
@@ -28,6 +30,7 @@ class ResultKey:
     options: tuple[tuple[str, Any], ...] = ()
 
 
+@travels
 @dataclass(frozen=True)
 class Outcome:
     """What became of a piece of work.

@@ -35,12 +35,18 @@ from fedml_spurious.results.run_table import make_run_table, show_table, write_t
 logger = logging.getLogger(__name__)
 
 
-# Brings up whoever works, and lets them go at the end; what it gives opens the data for them.
-Hire = Callable[[], AbstractContextManager[Callable[[SplitFolder], Workers]]]
+# Starts the workers, and ends them when the run ends; what it gives opens the data for them.
+StartWorkers = Callable[[], AbstractContextManager[Callable[[SplitFolder], Workers]]]
 
 
 def run_experiment(
-    settings: Settings, output: Path, *, resume: bool, console: Console, hire: Hire, device: torch.device
+    settings: Settings,
+    output: Path,
+    *,
+    resume: bool,
+    console: Console,
+    start_workers: StartWorkers,
+    device: torch.device,
 ) -> None:
     """Do everything that a configuration asks for, except what an earlier process finished already.
 
@@ -49,7 +55,7 @@ def run_experiment(
         output: folder of the run; everything that is written is written there.
         resume: whether to continue a run that is there.
         console: where progress goes; the final table goes to standard output.
-        hire: brings up whoever does the work: this process, or others.
+        start_workers: brings up the workers: this process, or others.
         device: where this process keeps the global models.
 
     Raises:
@@ -59,7 +65,7 @@ def run_experiment(
     with hold_folder(output):
         folder = check_folder(output, settings, resume=resume)
         try:
-            with log_file(folder.log), scratch_folder(output), hire() as workers_for:
+            with log_file(folder.log), scratch_folder(output), start_workers() as workers_for:
                 table = _run(settings, folder, device, console, workers_for)
         except InputError:
             _leave_no_trace(folder)

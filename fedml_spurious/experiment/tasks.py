@@ -1,23 +1,28 @@
 """What has to be done for single clients, and who does it: this process, or others.
 
 A run hands out tasks and puts the answers together; it reads no sample itself. Tasks and answers are plain
-data, so that they can travel. Sums over clients are made in the order of the clients, never in the order in
-which answers come, so that the number of processes changes no result.
+data, so that they can travel. A kind of task is a dataclass that is registered with ``travels``, says in
+words what it does, and does it; no other module knows the kinds.
+
+Sums over clients are made in the order of the clients, never in the order in which answers come, so that the
+number of processes changes no result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.travelling import travels
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import ClientStep, client_model
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
+from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.learning.attacks import SuccessCount, count_successes
 from fedml_spurious.learning.batchnorm import LayerSums, layer_sums
 from fedml_spurious.learning.client_data import load_test_data, load_training_data
@@ -32,13 +37,17 @@ class Task(Protocol):
     def client(self) -> str:
         """Id of the client."""
 
+    def describe(self) -> str:
+        """What it does, in words, for messages."""
+
     def run(self, runner: TaskRunner) -> Any:
-        """Do it where the client's samples are."""
+        """Do it where the client's samples are, and answer with plain data or types that travel."""
 
 
 TaskT = TypeVar("TaskT", bound=Task)
 
 
+@travels
 @dataclass(frozen=True)
 class CountFooled:
     """Attack the training samples that the global model classifies correctly (budget rule, appendix C.2).
@@ -51,6 +60,10 @@ class CountFooled:
     client: str
     eps: float
 
+    def describe(self) -> str:
+        """See :class:`Task`."""
+        return f"choice of the attack's budget, client {self.client}"
+
     def run(self, runner: TaskRunner) -> SuccessCount:
         """Count those that are fooled, among the first ``attack_args.budget_samples``."""
         settings = runner.settings.attack_args
@@ -61,6 +74,7 @@ class CountFooled:
         return count_successes(model, train.x[:limit], train.y[:limit], settings.attack(self.eps))
 
 
+@travels
 @dataclass(frozen=True)
 class BatchNormSums:
     """Sum what reaches a BatchNorm layer of the global model; sums and a count leave the client.
@@ -73,6 +87,10 @@ class BatchNormSums:
     client: str
     layer: str
 
+    def describe(self) -> str:
+        """See :class:`Task`."""
+        return f"recalibration of the BatchNorm statistics, client {self.client}"
+
     def run(self, runner: TaskRunner) -> LayerSums:
         """Sum over all training samples."""
         with runner.data.sealed():
@@ -80,11 +98,16 @@ class BatchNormSums:
         return layer_sums(runner.model, self.layer, train.x)
 
 
+@travels
 @dataclass(frozen=True)
 class MeasureGlobal:
     """Measure the global model on a client's two test sets; nothing may be selected by the answer."""
 
     client: str
+
+    def describe(self) -> str:
+        """See :class:`Task`."""
+        return f"measurement of the global model, client {self.client}"
 
     def run(self, runner: TaskRunner) -> tuple[Evaluation, Evaluation]:
         """Counts on the biased and on the bias-conflicting test set."""
@@ -96,12 +119,13 @@ class MeasureGlobal:
         )
 
 
+@travels
 @dataclass(frozen=True)
 class Personalize:
     """Personalize one client by one method, and measure.
 
     Attributes:
-        work: what to do.
+        key: what to do.
         eps: budget of the attack.
     """
 
@@ -113,9 +137,16 @@ class Personalize:
         """Id of the client."""
         return self.key.client
 
+    def describe(self) -> str:
+        """See :class:`Task`."""
+        key = self.key
+        seeds = f"fl{key.fl_seed}" + ("" if key.p_seed is None else f", p{key.p_seed}")
+        return f"personalization, client {key.client}, method {key.method}, seeds {seeds}"
+
     def run(self, runner: TaskRunner) -> Outcome:
         """Personalize from the global model in use."""
-        return runner.client_step(self.key.client, self.key.fl_seed, self.eps).run(self.key)
+        outcome = runner.client_step(self.key.client, self.key.fl_seed, self.eps).run(self.key)
+        return runner.keep_model(self.key, outcome)
 
 
 class TaskRunner:
@@ -125,10 +156,18 @@ class TaskRunner:
         settings: settings of the run.
         data: client split files.
         device: where to compute.
+        silo_store: where a silo keeps the personal models of its clients; None where they may leave.
     """
 
-    def __init__(self, settings: Settings, data: SplitFolder, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        data: SplitFolder,
+        device: torch.device,
+        silo_store: ResultStore | None = None,
+    ) -> None:
         self.settings, self.data, self.device = settings, data, device
+        self.silo_store = silo_store
         self._model: nn.Module | None = None
         self._step: tuple[tuple[str, int, float], ClientStep] | None = None
 
@@ -156,9 +195,16 @@ class TaskRunner:
             self._step = (key, step)
         return self._step[1]
 
+    def keep_model(self, key: ResultKey, outcome: Outcome) -> Outcome:
+        """What may leave of an outcome: in a silo its model is stored, and only metrics go on."""
+        if self.silo_store is None or outcome.state is None:
+            return outcome
+        self.silo_store.add(key, outcome)
+        return replace(outcome, state=None)
+
 
 class Workers(Protocol):
-    """Who does the work of a run."""
+    """The workers of a run: this process, or others."""
 
     def train(
         self, fl_seed: int, model: nn.Module, *, start_round: int, after_round: Callable[[Round], None]
@@ -187,7 +233,7 @@ class Workers(Protocol):
         """Put the personal models that never left a worker where the table's are.
 
         Args:
-            plan: the final work of the run, with the options that hold in it.
+            plan: keys of the final results, with the options that hold in them.
         """
 
 

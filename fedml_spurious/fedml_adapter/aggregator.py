@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.trainer import collect
-from fedml_spurious.learning.fedavg import State, WeightedSum, average, copy_state, load_state
 from fedml_spurious.learning.metrics import EMPTY, evaluate
+from fedml_spurious.learning.state_dicts import State, copy_state, load_state
+from fedml_spurious.learning.weighted_sum import average
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +43,8 @@ class SpuriousAggregator(ServerAggregator):  # type: ignore[misc]  # FedML has n
         load_state(self.model, model_parameters)
 
     def aggregate(self, raw_client_model_or_grad_list: list[tuple[int, Mapping[str, Tensor]]]) -> State:
-        """Average the clients' models; see :func:`fedml_spurious.learning.fedavg.average`."""
+        """Average the clients' models; see :func:`fedml_spurious.learning.weighted_sum.average`."""
         return average(raw_client_model_or_grad_list)
-
-    def merge(self, partial_sums: Iterable[WeightedSum]) -> State:
-        """Average the clients' models, some of which were summed where they were trained."""
-        total = WeightedSum()
-        for partial in partial_sums:
-            total.merge(partial)
-        return total.mean()
 
     def test(
         self, test_data: Iterable[Any], device: torch.device, args: Any

@@ -1,4 +1,4 @@
-"""All work of a run in this process, the rounds in FedML's classes."""
+"""This process as the only worker of a run, the rounds in FedML's classes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import TaskRunner, TaskT, Workers
+from fedml_spurious.fedml_adapter.arguments import fedml_arguments
+from fedml_spurious.fedml_adapter.dataset import fedml_dataset
 from fedml_spurious.learning.fedavg import Round
 
 
 @contextmanager
-def work_alone(settings: Settings, device: torch.device) -> Iterator[Callable[[SplitFolder], Workers]]:
-    """Let this process do all the work of a run; nobody else is hired."""
+def local_workers(settings: Settings, device: torch.device) -> Iterator[Callable[[SplitFolder], Workers]]:
+    """Let this process train and personalize; no other is started."""
     yield lambda data: LocalWorkers(settings, data, device)
 
 
 class LocalWorkers:
-    """All work in this process, one task after the other.
+    """This process as the only worker, one task after the other; its twin is ``RemoteWorkers``.
 
     Args:
         settings: settings of the run.
@@ -39,8 +41,6 @@ class LocalWorkers:
     ) -> None:
         """Run the rounds in FedML's classes; see :class:`Workers`."""
         # FedML takes seconds to import, which a run that finds its global models finished need not pay.
-        from fedml_spurious.fedml_adapter.arguments import fedml_arguments
-        from fedml_spurious.fedml_adapter.dataset import fedml_dataset
         from fedml_spurious.fedml_adapter.simulator import SingleProcessSimulator
 
         settings, data = self.runner.settings, self.runner.data

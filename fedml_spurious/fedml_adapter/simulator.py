@@ -5,7 +5,7 @@ FedML 0.9.6's own single-process simulator takes both and uses neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from torch import nn
 from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
-from fedml_spurious.learning.fedavg import Round, sample_clients
+from fedml_spurious.learning.fedavg import Round, Share, run_rounds
+
+_Update = tuple[int, Any]  # number of training samples, and what the trainer's get_model_params gives
 
 
 class SingleProcessSimulator:
@@ -55,31 +57,48 @@ class SingleProcessSimulator:
 
     def run(self) -> None:
         """Run the rounds that are left; the aggregator holds the global model at the end."""
-        for index in range(self.start_round, self.settings.comm_round):
-            self.args.round_idx = index
-            finished = self._round(index)
-            if self.after_round is not None:
-                self.after_round(finished)
-
-    def _round(self, index: int) -> Round:
-        clients = sample_clients(
-            self.settings.random_seed,
-            index,
+        finished_rounds = run_rounds(
+            _FedMLAggregator(self.aggregator),
+            self._train,
+            rounds=self._rounds(),
+            seed=self.settings.random_seed,
             total=self.settings.client_num_in_total,
             per_round=self.settings.client_num_per_round,
         )
-        global_params = self.aggregator.get_model_params()
-        updates, losses = [], []
+        for finished in finished_rounds:
+            if self.after_round is not None:
+                self.after_round(finished)
+
+    def _rounds(self) -> Iterator[int]:
+        for index in range(self.start_round, self.settings.comm_round):
+            self.args.round_idx = index  # where FedML's classes look for it
+            yield index
+
+    def _train(self, round_index: int, clients: Sequence[int], weights: Any) -> Iterator[Share[_Update]]:
         for client in clients:
             loaders = self.train_loaders[client], self.test_loaders[client]
             count = self.train_counts[client]
-            state = train_client(self.trainer, client, global_params, loaders, count, self.device, self.args)
-            updates.append((count, state))
-            losses.append(getattr(self.trainer, "last_loss", None))
-        updates, _ = self.aggregator.on_before_aggregation(updates)
-        averaged = self.aggregator.on_after_aggregation(self.aggregator.aggregate(updates))
-        self.aggregator.set_model_params(averaged)
-        return Round(index, tuple(clients), tuple(losses), self.aggregator.model)
+            state = train_client(self.trainer, client, weights, loaders, count, self.device, self.args)
+            yield Share({client: getattr(self.trainer, "last_loss", None)}, (count, state))
+
+
+class _FedMLAggregator:
+    """Any aggregator of FedML's, with its hooks, as :func:`run_rounds` wants one."""
+
+    def __init__(self, aggregator: ServerAggregator) -> None:
+        self._aggregator = aggregator
+
+    @property
+    def model(self) -> nn.Module:
+        return self._aggregator.model  # type: ignore[no-any-return]  # FedML has no types
+
+    def weights(self) -> Any:
+        return self._aggregator.get_model_params()
+
+    def average(self, updates: Iterable[_Update]) -> None:
+        kept, _ = self._aggregator.on_before_aggregation(list(updates))
+        averaged = self._aggregator.on_after_aggregation(self._aggregator.aggregate(kept))
+        self._aggregator.set_model_params(averaged)
 
 
 def train_client(

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.fedml_adapter.arguments import read_arguments
-from fedml_spurious.learning.fedavg import State, copy_state, load_state
 from fedml_spurious.learning.metrics import evaluate
+from fedml_spurious.learning.state_dicts import State, copy_state, load_state
 from fedml_spurious.learning.training import train_locally
 
 logger = logging.getLogger(__name__)

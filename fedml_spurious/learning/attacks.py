@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.modes import Classifier, frozen
 
 Norm = Literal["linf", "l2"]
@@ -116,6 +117,7 @@ class Attack:
         return torch.cat(parts) if parts else x.clone()
 
 
+@travels
 @dataclass(frozen=True)
 class SuccessCount:
     """How often an attack fooled the model.

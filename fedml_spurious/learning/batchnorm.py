@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.metrics import EVALUATION_BATCH
 from fedml_spurious.learning.modes import frozen
 
 BatchNormPolicy = Literal["aggregate", "local", "recalibrate"]
 
 
+@travels
 @dataclass(frozen=True)
 class LayerSums:
     """What a BatchNorm layer sees of some samples, as plain numbers that can be pooled.

@@ -11,7 +11,7 @@ from torch import nn
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import write_bytes
-from fedml_spurious.learning.fedavg import State, load_state, state_mismatch
+from fedml_spurious.learning.state_dicts import State, load_state, state_mismatch
 
 
 def load_checked(model: nn.Module, state: State, path: Path) -> None:

@@ -1,146 +1,37 @@
-"""Federated averaging (McMahan et al. 2017), without FedML."""
+"""Federated averaging (McMahan et al. 2017, Algorithm 1), without FedML.
+
+:func:`run_rounds` is the algorithm. Where clients train is not its business: it is given a function that has
+some clients trained, in this process or in others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedml_spurious.common.seeds import Purpose, generator
+from fedml_spurious.learning.state_dicts import State, copy_state, load_state
+from fedml_spurious.learning.weighted_sum import WeightedSum
 
-State = dict[str, Tensor]
-
-
-def sample_clients(seed: int, round_index: int, *, total: int, per_round: int) -> list[int]:
-    """Choose the clients of a round uniformly without replacement.
-
-    Args:
-        seed: the federated seed; other seeds see other clients.
-        round_index: from 0.
-        total: number of clients.
-        per_round: number of clients to choose, at most ``total``.
-
-    Returns:
-        Ascending client indices.
-    """
-    rng = generator(seed, Purpose.CLIENT_SAMPLING, round_index)
-    return [int(index) for index in np.sort(rng.choice(total, per_round, replace=False))]
+UpdateT = TypeVar("UpdateT")
+_UpdateT = TypeVar("_UpdateT", contravariant=True)
 
 
-class WeightedSum:
-    """Sum of client models times their numbers of samples: the same bits in whatever order and grouping.
-
-    Floating-point sums depend on their order, and with it on the number of processes. This one carries what
-    every addition rounds away (Knuth's two-sum) in a second tensor. The products of a float32 weight and a
-    count below 2^29 are exact in double precision, so the sum is exact as long as the clients' values at
-    one place differ in magnitude by less than 2^50; :meth:`mean` rounds it once.
-
-    BatchNorm running statistics are summed like weights. Integer buffers (``num_batches_tracked``) are
-    counters, for which a mean has no meaning: the largest is kept, as an integer.
+@dataclass(frozen=True)
+class Share(Generic[UpdateT]):
+    """Some clients of a round, trained.
 
     Attributes:
-        count: number of samples so far.
-        head: the rounded sums by name, in double precision; integer buffers as they are.
-        tail: what rounding left out, for the floating-point entries.
-        types: types of the clients' tensors.
+        losses: mean training loss of each of them, by client index; None where the trainer keeps none.
+        update: their models, as the aggregator takes them: summed, or one by one.
     """
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.head: State = {}
-        self.tail: State = {}
-        self.types: dict[str, torch.dtype] = {}
-
-    def add(self, count: int, state: Mapping[str, Tensor]) -> None:
-        """Add a client's model, whose tensors are left as they are.
-
-        Args:
-            count: its number of training samples, at least 1.
-            state: its state dictionary.
-
-        Raises:
-            ValueError: a count below 1.
-        """
-        if count < 1:
-            raise ValueError(f"expected at least one client, each with at least 1 sample; got count {count}")
-        self.count += count
-        for name, value in state.items():
-            self.types.setdefault(name, value.dtype)
-            if value.is_floating_point():
-                self._accumulate(name, value, count)
-            else:
-                self._keep_largest(name, value)
-
-    def merge(self, other: WeightedSum) -> None:
-        """Add another sum, which is left as it is."""
-        self.count += other.count
-        for name, value in other.head.items():
-            self.types.setdefault(name, other.types[name])
-            if name in other.tail:
-                self._accumulate(name, value, 1)
-                self.tail[name] += other.tail[name]
-            else:
-                self._keep_largest(name, value)
-
-    def mean(self) -> State:
-        """The weighted average: new tensors with the types of the clients'.
-
-        Raises:
-            ValueError: nothing was added.
-        """
-        if not self.count:
-            raise ValueError("expected at least one client, each with at least 1 sample; got none")
-        return {
-            name: ((value + self.tail[name]) / self.count if name in self.tail else value.clone()).to(
-                self.types[name]
-            )
-            for name, value in self.head.items()
-        }
-
-    def _accumulate(self, name: str, value: Tensor, factor: int) -> None:
-        if name not in self.head:
-            self.head[name] = value.to(torch.float64, copy=True, memory_format=torch.contiguous_format).mul_(
-                factor
-            )
-            self.tail[name] = torch.zeros_like(self.head[name])
-            return
-        pairs = zip(*(_chunks(tensor) for tensor in (self.head[name], self.tail[name], value)), strict=True)
-        for head, tail, part in pairs:
-            term = part.to(torch.float64) * factor
-            total = head + term
-            shifted = total - head
-            tail += (head - (total - shifted)) + (term - shifted)
-            head.copy_(total)
-
-    def _keep_largest(self, name: str, value: Tensor) -> None:
-        self.head[name] = torch.maximum(self.head[name], value) if name in self.head else value.clone()
-
-
-def _chunks(tensor: Tensor) -> tuple[Tensor, ...]:
-    # Pieces that stay in the processor's cache through the six passes of an exact addition.
-    return torch.split(tensor.contiguous().view(-1), 32768)
-
-
-def average(updates: Sequence[tuple[int, Mapping[str, Tensor]]]) -> State:
-    """Average client models, weighted by their numbers of training samples; see :class:`WeightedSum`.
-
-    Args:
-        updates: number of training samples (at least 1) and state dictionary of each client; the tensors
-            are left as they are.
-
-    Returns:
-        A state dictionary of new tensors with the types of the first client's.
-
-    Raises:
-        ValueError: no clients, or a count below 1.
-    """
-    total = WeightedSum()
-    for count, state in updates:
-        total.add(count, state)
-    return total.mean()
+    losses: Mapping[int, float | None]
+    update: UpdateT
 
 
 @dataclass(frozen=True)
@@ -160,36 +51,91 @@ class Round:
     model: nn.Module
 
 
-def copy_state(model: nn.Module) -> State:
-    """The model's state dictionary as tensors of its own on the CPU, safe to keep while training goes on."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+class Aggregator(Protocol[_UpdateT]):
+    """Holds the global model, and averages the clients' models into it."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The global model."""
+
+    def weights(self) -> State:
+        """The global weights, which training does not change."""
+
+    def average(self, updates: Iterable[_UpdateT]) -> None:
+        """Make the clients' average the global model."""
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dictionary; integer buffers stay integers whatever type they arrive in.
+class ExactAggregator:
+    """Averages weighted by numbers of training samples, summed exactly; see :class:`WeightedSum`.
 
-    FedML's own aggregation turns integer buffers into floats, which are rounded here.
-
-    Raises:
-        ValueError: the state is of another architecture.
+    Args:
+        model: the global model, changed in place.
     """
-    problems = state_mismatch(model, state)
-    if problems:
-        raise ValueError(f"the state dictionary is of another architecture: {problems}")
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            update = state[name]
-            value.copy_(update if value.is_floating_point() else update.round())
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def weights(self) -> State:
+        """The global weights, copied to the CPU."""
+        return copy_state(self.model)
+
+    def average(self, updates: Iterable[WeightedSum]) -> None:
+        """Merge partial sums over clients as they come, in any order, and load the mean."""
+        total = WeightedSum()
+        for partial in updates:
+            total.merge(partial)
+        load_state(self.model, total.mean())
 
 
-def state_mismatch(model: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """What keeps ``state`` from fitting ``model``: missing, unknown or wrongly shaped tensors; or nothing."""
-    own = model.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in state]
-    problems += [f"{name} is not known" for name in state if name not in own]
-    problems += [
-        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    return "; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else "")
+def run_rounds(
+    aggregator: Aggregator[UpdateT],
+    train: Callable[[int, Sequence[int], State], Iterable[Share[UpdateT]]],
+    *,
+    rounds: Iterable[int],
+    seed: int,
+    total: int,
+    per_round: int,
+) -> Iterator[Round]:
+    """Run FedAvg: in every round sample clients, have them trained, and average their models.
+
+    Args:
+        aggregator: holds the global model, which is where training starts.
+        train: has clients trained. Gets the index of the round, the clients and the global weights, and
+            yields all of the clients in shares, in any order.
+        rounds: indices of the rounds to run; not from 0 where earlier ones were run before.
+        seed: seed of the federated step.
+        total: number of clients.
+        per_round: clients that train in a round.
+
+    Yields:
+        Every round when it is finished; the next one begins when the caller asks for it.
+    """
+    for index in rounds:
+        clients = sample_clients(seed, index, total=total, per_round=per_round)
+        losses: dict[int, float | None] = {}
+        shares = train(index, clients, aggregator.weights())
+        aggregator.average(_updates(shares, losses))
+        yield Round(index, tuple(clients), tuple(losses[client] for client in clients), aggregator.model)
+
+
+def _updates(shares: Iterable[Share[UpdateT]], losses: dict[int, float | None]) -> Iterator[UpdateT]:
+    """The clients' models, none of which is kept here; their losses are filled in."""
+    for share in shares:
+        losses.update(share.losses)
+        yield share.update
+
+
+def sample_clients(seed: int, round_index: int, *, total: int, per_round: int) -> list[int]:
+    """Choose the clients of a round uniformly without replacement.
+
+    Args:
+        seed: the federated seed; other seeds see other clients.
+        round_index: from 0.
+        total: number of clients.
+        per_round: number of clients to choose, at most ``total``.
+
+    Returns:
+        Ascending client indices.
+    """
+    rng = generator(seed, Purpose.CLIENT_SAMPLING, round_index)
+    return [int(index) for index in np.sort(rng.choice(total, per_round, replace=False))]

@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.modes import Classifier, frozen
 
 EVALUATION_BATCH = 1024
 
 
+@travels
 @dataclass(frozen=True)
 class Evaluation:
     """Counts of one model on one set of samples; rates are derived, so that sets can be pooled.

@@ -18,9 +18,9 @@ from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
-from fedml_spurious.learning.fedavg import State
 from fedml_spurious.learning.metrics import EVALUATION_BATCH, Evaluation, evaluate
 from fedml_spurious.learning.modes import frozen
+from fedml_spurious.learning.state_dicts import State
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
 
 Observer = Callable[[nn.Module, int, int], None]

@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_csv, write_csv
+from fedml_spurious.common.travelling import travels
 from fedml_spurious.results.averages import Spread, client_mean, disparity, spread, weighted_mean
 from fedml_spurious.results.method_names import HEADLINE
 from fedml_spurious.results.significance import Difference, Disparities, compare
 
 
+@travels
 @dataclass(frozen=True)
 class ClientResult:
     """One row of ``results.csv``: one method, pair of seeds and client. None: does not apply.

@@ -49,7 +49,7 @@ def test_a_sample_can_be_asked_for_by_its_number(federation: SplitFolder) -> Non
     y = torch.cat([y for _, y in fedml_dataset(federation, federation.client_ids, batch_size=16)[3]])
     for index in (0, 13, len(dataset) - 1, -1):
         assert dataset[index][1] == y[index]
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="out of range"):
         dataset[len(dataset)]
 
 

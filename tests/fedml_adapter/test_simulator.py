@@ -21,11 +21,10 @@ from fedml.core import ClientTrainer, ServerAggregator
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
-from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
+from fedml_spurious.fedml_adapter import SpuriousAggregator, SpuriousTrainer
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
 from fedml_spurious.fedml_adapter.simulator import SingleProcessSimulator
-from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
 from fedml_spurious.learning.fedavg import Round, sample_clients
 from fedml_spurious.learning.models import build_model
 
@@ -145,6 +144,74 @@ def test_the_trainer_and_aggregator_that_are_given_are_used(federation: SplitFol
     assert calls == expected
 
 
+class NumberTrainer(ClientTrainer):
+    """Its weights are one number, to which client k adds k + 1."""
+
+    def get_model_params(self) -> int:
+        return self.number
+
+    def set_model_params(self, number: int) -> None:
+        self.number = number
+
+    def on_before_local_training(self, train_data: Any, device: Any, args: Any) -> None:
+        self.args.calls.append("before training")
+
+    def train(self, train_data: Any, device: Any, args: Any) -> None:
+        self.args.calls.append(f"train {self.id} in round {args.round_idx}")
+        self.number += self.id + 1
+
+    def on_after_local_training(self, train_data: Any, device: Any, args: Any) -> None:
+        self.args.calls.append("after training")
+
+    def test(self, test_data: Any, device: Any, args: Any) -> None:
+        raise NotImplementedError
+
+
+class NumberAggregator(ServerAggregator):
+    number = 0
+
+    def get_model_params(self) -> int:
+        return self.number
+
+    def set_model_params(self, number: int) -> None:
+        self.args.calls.append(f"set {number}")
+        self.number = number
+
+    def on_before_aggregation(self, updates: Any) -> Any:
+        self.args.calls.append(f"before aggregation of {[count for count, _ in updates]}")
+        return updates[1:], [1]  # leaves the first client out, as a defence would
+
+    def aggregate(self, updates: Any) -> int:
+        return sum(number for _, number in updates)
+
+    def on_after_aggregation(self, number: int) -> int:
+        return 10 * number
+
+    def test(self, test_data: Any, device: Any, args: Any) -> None:
+        raise NotImplementedError
+
+
+def test_any_trainer_and_aggregator_are_called_with_all_their_hooks(federation: SplitFolder) -> None:
+    """Also with weights that are no state dictionary, and a trainer that keeps no loss."""
+    calls: list[str] = []
+
+    model, args = network(), arguments(calls=calls)
+    dataset = fedml_dataset(federation, federation.client_ids, batch_size=16)
+    trainer, aggregator = NumberTrainer(model, args), NumberAggregator(model, args)
+    rounds: list[Round] = []
+    SingleProcessSimulator(args, CPU, dataset, model, trainer, aggregator, after_round=rounds.append).run()
+    expected, number = [], 0
+    for index in range(2):
+        first, second = sample_clients(5, index, total=4, per_round=2)
+        for client in (first, second):
+            expected += ["before training", f"train {client} in round {index}", "after training"]
+        counts = [federation.count(federation.client_ids[client], "train") for client in (first, second)]
+        number = 10 * (number + second + 1)
+        expected += [f"before aggregation of {counts}", f"set {number}"]
+    assert calls == expected
+    assert [finished.losses for finished in rounds] == [(None, None)] * 2
+
+
 def test_a_simulation_in_two_parts_equals_one(federation: SplitFolder) -> None:
     whole = simulate(federation)
     rounds: list[Round] = []
@@ -194,8 +261,8 @@ def test_a_plain_loader_without_a_client_index_works() -> None:
     ("changes", "message"),
     [
         ({"enable_defense": True}, "enable_defense is set"),
-        ({"learning_rate": "fast"}, "learning_rate"),
-        ({"comm_round": 0}, "comm_round"),
+        ({"learning_rate": "fast"}, "FedML args: .*\\n.*learning_rate: .*number"),
+        ({"comm_round": 0}, "FedML args: .*\\n.*comm_round: .*greater than or equal to 1"),
     ],
 )
 def test_wrong_arguments_are_refused(changes: dict[str, Any], message: str) -> None:

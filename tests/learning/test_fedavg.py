@@ -1,139 +1,116 @@
-"""Averaging against rational arithmetic and against FedML's own; sampling against its contract."""
+"""The rounds of FedAvg against averages worked out by hand; sampling against its contract."""
 
 from __future__ import annotations
 
+import json
+import operator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fedml_spurious.learning.fedavg import (
-    WeightedSum,
-    average,
-    copy_state,
-    load_state,
-    sample_clients,
-    state_mismatch,
-)
+from fedml_spurious.learning.fedavg import ExactAggregator, Round, Share, run_rounds, sample_clients
+from fedml_spurious.learning.state_dicts import State
+from fedml_spurious.learning.weighted_sum import WeightedSum
+
+# One weight w, from 0. Client k has SAMPLES[k] samples, and its training adds k + 1 to w.
+SAMPLES = (1, 2, 5)
+
+WITHOUT_FEDML = """
+import json, sys
+import test_fedavg
+
+model = test_fedavg.one_weight()
+found = [finished.model.weight.item() for finished in test_fedavg.run(model, rounds=range(3), per_round=3)]
+fedml = [name for name in sys.modules if name.partition(".")[0] == "fedml"]
+print(json.dumps({"weights": found, "fedml": fedml}))
+"""
 
 
-def model() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 2, 2), nn.BatchNorm2d(2), nn.Flatten(), nn.LazyLinear(2))
+def one_weight() -> nn.Linear:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    return model
 
 
-def trained(seed: int, batches: int) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = model()
-        for _ in range(batches):
-            net(torch.rand(4, 3, 5, 5))
-    return net
+def train(round_index: int, clients: Sequence[int], weights: State) -> Iterator[Share[WeightedSum]]:
+    """Every client a share of its own, the last one first."""
+    for client in reversed(clients):
+        partial = WeightedSum()
+        partial.add(SAMPLES[client], {"weight": weights["weight"] + client + 1})
+        yield Share({client: 10.0 * round_index + client}, partial)
 
 
-def test_weights_are_shares_of_samples() -> None:
-    """(1 * 1 + 2 * 3 + 5 * 7) / 8 = 42 / 8, exact in binary."""
-    updates = [(count, {"w": torch.tensor([value])}) for count, value in ((1, 1.0), (2, 3.0), (5, 7.0))]
-    expected = Fraction(1 * 1 + 2 * 3 + 5 * 7, 8)
-    assert average(updates)["w"].item() == float(expected)
-
-
-def test_batchnorm_statistics_are_averaged_and_counters_stay_integers() -> None:
-    first, second = trained(1, batches=3), trained(2, batches=7)
-    state = average([(3, first.state_dict()), (1, second.state_dict())])
-    for name in ("1.running_mean", "1.running_var", "0.weight"):
-        expected = 0.75 * first.state_dict()[name].double() + 0.25 * second.state_dict()[name].double()
-        torch.testing.assert_close(state[name].double(), expected, rtol=1e-6, atol=1e-7)
-    assert state["1.num_batches_tracked"].dtype == torch.int64
-    assert state["1.num_batches_tracked"].item() == 7
-
-
-def test_the_clients_tensors_are_left_alone() -> None:
-    """FedML's aggregation adds into the first client's dictionary."""
-    updates = [(1, {"w": torch.ones(2)}), (3, {"w": torch.zeros(2)})]
-    average(updates)["w"].fill_(9.0)
-    assert updates[0][1]["w"].tolist() == [1.0, 1.0]
-    assert updates[1][1]["w"].tolist() == [0.0, 0.0]
-
-
-@pytest.mark.parametrize("grouping", [[[0, 1, 2, 3, 4]], [[4, 2], [0, 3, 1]], [[3], [1], [4, 0], [2]]])
-def test_the_sum_is_exact_in_every_order_and_grouping(grouping: list[list[int]]) -> None:
-    """Against rational arithmetic, on values for which plain double-precision sums depend on the order."""
-    rng = np.random.default_rng(0)
-    counts = [100_003, 7, 64, 501, 3]
-    magnitudes = np.array([1.0, 1e-9, 1e6, -1e6, 1e-3])[:, None]
-    values = (magnitudes * rng.standard_normal((5, 70_000))).astype(np.float32)
-    values[3, 0] = -values[2, 0]
-    whole = WeightedSum()
-    for group in grouping:
-        part = WeightedSum()
-        for client in group:
-            part.add(counts[client], {"w": torch.from_numpy(values[client]).view(7, 10_000)})
-        whole.merge(part)
-    actual = whole.mean()["w"].view(-1)
-    for place in (0, 1, 31_999, 32_768, 69_999):
-        exact = sum(
-            Fraction(count) * Fraction(float(row[place])) for count, row in zip(counts, values, strict=True)
-        )
-        # One rounding of the exact sum, one of the quotient, one to single precision.
-        assert actual[place].item() == float(np.float32(float(exact) / sum(counts)))
-
-
-def test_parity_with_fedmls_own_aggregation() -> None:
-    """FedML 0.9.6, FedMLAggOperator.agg with the FedAvg optimizer, on every floating-point entry."""
-    from argparse import Namespace
-
-    from fedml.core import FedMLAggOperator
-
-    updates = [(count, copy_state(trained(count, batches=2))) for count in (11, 501, 64)]
-    ours = average(updates)
-    theirs = FedMLAggOperator.agg(
-        Namespace(federated_optimizer="FedAvg"),
-        [(count, {name: value.clone() for name, value in state.items()}) for count, state in updates],
+def run(model: nn.Module, *, rounds: range, per_round: int) -> Iterator[Round]:
+    return run_rounds(
+        ExactAggregator(model), train, rounds=rounds, seed=4, total=len(SAMPLES), per_round=per_round
     )
-    compared = 0
-    for name, value in ours.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-7)
-            compared += 1
-    assert compared == 8
 
 
-@pytest.mark.parametrize("updates", [[], [(0, {"w": torch.ones(1)})]])
-def test_nothing_to_average_is_refused(updates: list[tuple[int, dict[str, torch.Tensor]]]) -> None:
-    with pytest.raises(ValueError, match="at least 1 sample"):
-        average(updates)
+def test_fedavg_runs_without_fedml() -> None:
+    """Every round adds (1 * 1 + 2 * 2 + 5 * 3) / 8 = 20 / 8 to the weight, exact in binary."""
+    finished = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FEDML],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(finished.stdout) == {"weights": [2.5, 5.0, 7.5], "fedml": []}
 
 
-def test_float_counters_from_fedml_become_integers_again() -> None:
-    net = trained(0, batches=1)
-    state = copy_state(net)
-    state["1.num_batches_tracked"] = torch.tensor(79.99999)
-    load_state(net, state)
-    assert net.state_dict()["1.num_batches_tracked"].dtype == torch.int64
-    assert net.state_dict()["1.num_batches_tracked"].item() == 80
+def test_the_sampled_clients_are_trained_from_the_model_of_the_round_before() -> None:
+    """The weight after rounds 2 to 5 of two clients each, with fractions and Python's own sums."""
+    model = one_weight()
+    expected = Fraction(0)
+    for finished in run(model, rounds=range(2, 6), per_round=2):
+        clients = sample_clients(4, finished.index, total=3, per_round=2)
+        counts = [SAMPLES[client] for client in clients]
+        models = [expected + client + 1 for client in clients]
+        expected = sum(map(operator.mul, counts, models), Fraction(0)) / sum(counts)
+        assert finished.clients == tuple(clients)
+        # In the order of the clients, though the shares came in another one.
+        assert finished.losses == tuple(10.0 * finished.index + client for client in clients)
+        assert finished.model is model
+        assert model.weight.item() == pytest.approx(float(expected), rel=1e-6)
+    assert finished.index == 5
 
 
-def test_a_copied_state_does_not_follow_the_model() -> None:
-    net = trained(0, batches=1)
-    state = copy_state(net)
-    with torch.no_grad():
-        net[0].weight.add_(1.0)
-    assert not torch.equal(state["0.weight"], net[0].weight)
+def test_a_round_begins_when_it_is_asked_for() -> None:
+    """What is done with a finished round sees its model, not a later one's."""
+    model = one_weight()
+    rounds = run(model, rounds=range(2), per_round=3)
+    assert model.weight.item() == 0
+    next(rounds)
+    assert model.weight.item() == 2.5
+    assert [finished.index for finished in rounds] == [1]
+    assert model.weight.item() == 5.0
 
 
-def test_another_architecture_is_named() -> None:
-    net = trained(0, batches=1)
-    state = copy_state(net)
-    state["0.weight"] = torch.zeros(2, 3, 4, 4)
-    state["extra"] = state.pop("0.bias")
-    problems = state_mismatch(net, state)
-    assert "0.bias is missing" in problems
-    assert "extra is not known" in problems
-    assert "expected (2, 3, 2, 2)" in problems
-    with pytest.raises(ValueError, match="another architecture"):
-        load_state(net, state)
+def test_clients_may_be_trained_one_by_one_or_summed_before() -> None:
+    """One share of all clients and one share each give the same bits."""
+
+    def together(round_index: int, clients: Sequence[int], weights: State) -> Iterator[Share[WeightedSum]]:
+        shares = list(train(round_index, clients, weights))
+        total, losses = WeightedSum(), {}
+        for share in shares:
+            total.merge(share.update)
+            losses.update(share.losses)
+        yield Share(losses, total)
+
+    models = {kind: one_weight() for kind in (train, together)}
+    for kind, model in models.items():
+        nn.init.constant_(model.weight, 0.1)
+        options = {"seed": 4, "total": 3, "per_round": 2}
+        found = list(run_rounds(ExactAggregator(model), kind, rounds=range(5), **options))
+        assert len(found) == 5
+    assert torch.equal(models[train].weight, models[together].weight)
 
 
 def test_sampling_is_without_replacement_and_addressed() -> None:

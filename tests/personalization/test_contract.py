@@ -14,9 +14,9 @@ from torch import nn
 
 from fedml_spurious.config.sections import ExperimentArgs
 from fedml_spurious.learning.attacks import Attack
-from fedml_spurious.learning.fedavg import load_state
 from fedml_spurious.learning.losses import adversarial_disagreement
 from fedml_spurious.learning.metrics import Evaluation, evaluate
+from fedml_spurious.learning.state_dicts import load_state
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import AdversarialReference, Candidate, ClientView, Personalizer
 from fedml_spurious.results.method_names import SELECTED_BY

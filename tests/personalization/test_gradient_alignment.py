@@ -10,7 +10,7 @@ import torch
 from client_views import batch_of, make, view
 from torch import Tensor, nn
 
-from fedml_spurious.learning.fedavg import load_state
+from fedml_spurious.learning.state_dicts import load_state
 from fedml_spurious.personalization.base import ClientView
 from fedml_spurious.personalization.gradient_alignment import input_gradients, misalignment
 

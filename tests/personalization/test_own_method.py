@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from client_views import make, view
 
 from fedml_spurious.cli import main
-from fedml_spurious.learning.fedavg import load_state
 from fedml_spurious.learning.metrics import evaluate
+from fedml_spurious.learning.state_dicts import load_state
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

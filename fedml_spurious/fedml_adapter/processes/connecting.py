@@ -1,15 +1,24 @@
-"""From settings to this process's end of the communication."""
+"""From settings to this process's end of the communication.
+
+FedML is imported here when a run connects: it takes seconds, which wrong input need not wait for, and it logs
+meanwhile, which belongs in the run's log. The libraries of MPI and GRPC are optional.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, grpc_addresses
+
+if TYPE_CHECKING:
+    from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
+    from fedml_spurious.fedml_adapter.processes.grpc_transport import GrpcTransport
+    from fedml_spurious.fedml_adapter.processes.mpi_transport import MpiTransport
 
 
 def connect(settings: Settings, rank: Rank) -> Endpoint:
@@ -18,23 +27,34 @@ def connect(settings: Settings, rank: Rank) -> Endpoint:
     Raises:
         InputError: the library of the backend is missing or does not fit, or the address cannot be used.
     """
-    comm = settings.comm_args
+    # See the docstring of this module.
+    from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
+
+    comm, parent = settings.comm_args, os.getppid()
     try:
-        if comm.backend == "MPI":
-            return _over_mpi(rank, comm.timeout)
-        return _over_grpc(settings, rank, comm.timeout)
+        transport = _mpi_transport(rank) if comm.backend == "MPI" else _grpc_transport(settings, rank)
     except ImportError as error:
         extra = comm.backend.lower()
         raise InputError(
             f"comm_args.backend: {comm.backend} cannot be used ({error}); install what it needs with "
             f"pip install 'fedml_spurious[{extra}]'"
         ) from error
+    return Endpoint(
+        transport,
+        rank=rank.number,
+        size=rank.size,
+        backend=comm.backend,
+        timeout=comm.timeout,
+        # A killed mpirun takes nobody along; its processes find themselves with another parent.
+        abandoned=lambda: comm.backend == "MPI" and os.getppid() != parent,
+    )
 
 
-def _over_mpi(rank: Rank, timeout: float) -> Endpoint:
+def _mpi_transport(rank: Rank) -> MpiTransport:
+    # mpi4py is optional.
     from mpi4py import MPI
 
-    from fedml_spurious.fedml_adapter.processes.mpi_link import MpiLink
+    from fedml_spurious.fedml_adapter.processes.mpi_transport import MpiTransport
 
     world = MPI.COMM_WORLD
     if world.Get_size() != rank.size:
@@ -44,21 +64,11 @@ def _over_mpi(rank: Rank, timeout: float) -> Endpoint:
         )
     if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
         raise InputError("this MPI library has no support for threads (MPI_THREAD_MULTIPLE); use another one")
-    parent = os.getppid()
-    link = MpiLink(world, rank.number, rank.size)
-    # A killed mpirun takes nobody along; its processes find themselves with another parent.
-    return Endpoint(
-        link,
-        rank=rank.number,
-        size=rank.size,
-        backend="MPI",
-        timeout=timeout,
-        abandoned=lambda: os.getppid() != parent,
-    )
+    return MpiTransport(world, rank.number, rank.size)
 
 
-def _over_grpc(settings: Settings, rank: Rank, timeout: float) -> Endpoint:
-    from fedml_spurious.fedml_adapter.processes.grpc_link import GrpcLink
+def _grpc_transport(settings: Settings, rank: Rank) -> GrpcTransport:
+    # grpcio is optional.
+    from fedml_spurious.fedml_adapter.processes.grpc_transport import GrpcTransport
 
-    link = GrpcLink(rank.number, grpc_addresses(settings), Path(tempfile.gettempdir()))
-    return Endpoint(link, rank=rank.number, size=rank.size, backend="GRPC", timeout=timeout)
+    return GrpcTransport(rank.number, grpc_addresses(settings), Path(tempfile.gettempdir()))

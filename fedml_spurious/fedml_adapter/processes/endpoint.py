@@ -23,15 +23,20 @@ from fedml.core.distributed.fedml_comm_manager import FedMLCommManager
 
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.fedml_adapter.processes.messages import Kind, Received, SilentError
-from fedml_spurious.fedml_adapter.processes.situation import LAST_WORDS
+from fedml_spurious.fedml_adapter.processes.timing import (
+    CLEAN_UP_TIMEOUT,
+    FLUSH_POLL,
+    GIVEN_UP_SHARE,
+    JUST_WOKEN_UP,
+    POLL,
+    RESEND_INTERVAL,
+    SUSPENDED_AFTER,
+    heartbeat_interval,
+)
 from fedml_spurious.fedml_adapter.processes.wire import array_bytes
 
 logger = logging.getLogger(__name__)
 
-_POLL = 0.2
-_RETRY = 0.5
-_SUSPENDED = 1.0
-_GIVEN_UP = 0.8  # of the timeout: peers count from the last heartbeat before
 _LARGEST = {"GRPC": 1000 * 2**20}  # bytes; FedML's limit of a message
 _IN_THE_MIDDLE = "rank {rank} is in the middle of a run; end all its processes and start all of them again"
 
@@ -43,7 +48,7 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
     to it, so that a peer that hangs holds nobody up, and one more thread says that this process is alive.
 
     Args:
-        link: FedML's transport.
+        transport: FedML's, over MPI or GRPC.
         rank: number of this process.
         size: number of processes.
         backend: FedML's name of the transport, ``MPI`` or ``GRPC``.
@@ -56,7 +61,7 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
 
     def __init__(
         self,
-        link: BaseCommunicationManager,
+        transport: BaseCommunicationManager,
         *,
         rank: int,
         size: int,
@@ -64,48 +69,48 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         timeout: float,
         abandoned: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._link = link
+        self._transport = transport
         self.timeout = timeout
         self._abandoned = abandoned
         self._inbox: queue.Queue[Received] = queue.Queue()
         self._outboxes: dict[int, queue.Queue[Message]] = {}
-        self._numbers: Counter[int] = Counter()
-        self._seen: Counter[int] = Counter()
+        self._sent: Counter[int] = Counter()
+        self._received: Counter[int] = Counter()
         self._session = uuid.uuid4().hex
         self._sessions: dict[int, str] = {}
-        self._heard: dict[int, float] = {}
-        self._quiet, self._closing = threading.Event(), threading.Event()
-        self._awake, self._woken = time.monotonic(), -math.inf
+        self._last_contact: dict[int, float] = {}
+        self._heartbeat_stopped, self._closing = threading.Event(), threading.Event()
+        self._last_awake, self._woke_up = time.monotonic(), -math.inf
         self.traffic: dict[str, Counter[str]] = {"messages": Counter(), "bytes": Counter()}
         super().__init__(Namespace(), rank=rank, size=size, backend=backend)
         threading.Thread(target=self.run, name="receive", daemon=True).start()
-        self._heartbeat = threading.Thread(target=self._say_alive, name="heartbeat", daemon=True)
+        self._heartbeat = threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True)
         self._heartbeat.start()
 
     def _init_manager(self) -> None:
         """Take the transport that was given; FedML would make its own."""
-        self.register_comm_manager(self._link)
-        self._link.add_observer(self)
+        self.register_comm_manager(self._transport)
+        self._transport.add_observer(self)
 
     def register_message_receive_handlers(self) -> None:
         """Tell FedML what to call for each type of message."""
         ready = CommunicationConstants.MSG_TYPE_CONNECTION_IS_READY
         self.register_message_receive_handler(ready, lambda _: None)
         for kind in Kind:
-            self.register_message_receive_handler(str(kind), self._take)
+            self.register_message_receive_handler(str(kind), self._accept)
 
-    def _take(self, message: Message) -> None:
+    def _accept(self, message: Message) -> None:
         sender, kind, number = int(message.get_sender_id()), Kind(message.get_type()), message.get("number")
         if not self._same_process(sender, kind, message.get("session")):
             return
-        self._heard[sender] = time.monotonic()
+        self._last_contact[sender] = time.monotonic()
         # Sending is tried again after a failure, which may have been one on the way back.
-        if number <= self._seen[sender]:
+        if number <= self._received[sender]:
             return
-        if number > self._seen[sender] + 1:
-            lost = f"a message of rank {sender} was lost" if self._seen[sender] else _IN_THE_MIDDLE
+        if number > self._received[sender] + 1:
+            lost = f"a message of rank {sender} was lost" if self._received[sender] else _IN_THE_MIDDLE
             self._refuse(sender, lost.format(rank=sender))
-        self._seen[sender] = number
+        self._received[sender] = number
         if kind is not Kind.ALIVE:
             self._inbox.put(Received(sender, kind, message.get(Message.MSG_ARG_KEY_MODEL_PARAMS)))
 
@@ -158,8 +163,8 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         outbox = self._outboxes[receiver]
         while True:
             message = outbox.get()
-            self._numbers[receiver] += 1
-            message.add_params("number", self._numbers[receiver])
+            self._sent[receiver] += 1
+            message.add_params("number", self._sent[receiver])
             message.add_params("session", self._session)
             self._send_until_it_goes(message)
             outbox.task_done()
@@ -170,66 +175,68 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
                 self.send_message(message)
             except Exception as error:  # noqa: BLE001  # of the transport; silence ends it if it lasts
                 logger.info("rank %s does not answer, trying again: %s", message.get_receiver_id(), error)
-                time.sleep(_RETRY)
+                time.sleep(RESEND_INTERVAL)
             else:
                 return
 
     def slept(self) -> bool:
         """Whether this process was just stopped for so long that peers have given it up."""
         now = time.monotonic()
-        asleep = not self._quiet.is_set() and now - self._awake > _GIVEN_UP * self.timeout
-        return asleep or now - self._woken < LAST_WORDS
+        asleep = (
+            not self._heartbeat_stopped.is_set() and now - self._last_awake > GIVEN_UP_SHARE * self.timeout
+        )
+        return asleep or now - self._woke_up < JUST_WOKEN_UP
 
-    def _say_alive(self) -> None:
-        said = time.monotonic()
-        while not self._quiet.wait(_POLL):
+    def _send_heartbeats(self) -> None:
+        last_sent = time.monotonic()
+        while not self._heartbeat_stopped.wait(POLL):
             if self.slept():
-                self._woken = time.monotonic()
-            self._awake = time.monotonic()
+                self._woke_up = time.monotonic()
+            self._last_awake = time.monotonic()
             if self._abandoned():
                 # Open MPI ends its processes a second after mpirun; the main thread cleans up before. Should
                 # it be stuck, or MPI be another one, threads of the transport would stay for ever.
                 signal.raise_signal(signal.SIGTERM)
-                time.sleep(LAST_WORDS)
+                time.sleep(CLEAN_UP_TIMEOUT)
                 os._exit(1)
-            if time.monotonic() - said < min(2.0, self.timeout / 5):
+            if time.monotonic() - last_sent < heartbeat_interval(self.timeout):
                 continue
-            said = time.monotonic()
+            last_sent = time.monotonic()
             for receiver, outbox in list(self._outboxes.items()):
                 if outbox.unfinished_tasks == 0:
                     self.post(receiver, Kind.ALIVE)
 
-    def receive(self, *, patience: float | None = None) -> Received | None:
+    def receive(self, *, at_most: float | None = None) -> Received | None:
         """Wait for the next message.
 
         Args:
-            patience: seconds to wait; for ever where absent, as long as all peers heard of are alive.
+            at_most: seconds to wait; for ever where absent, as long as all peers heard of are alive.
 
         Returns:
-            The message; None after ``patience`` seconds.
+            The message; None when ``at_most`` seconds are over.
 
         Raises:
-            SilentError: a peer that was heard of before is silent for ``timeout`` seconds.
+            SilentError: a peer that was heard of before is silent for ``self.timeout`` seconds.
         """
-        deadline = None if patience is None else time.monotonic() + patience
+        deadline = None if at_most is None else time.monotonic() + at_most
         while True:
             asked = time.monotonic()
             try:
-                return self._inbox.get(timeout=_POLL)
+                return self._inbox.get(timeout=POLL)
             except queue.Empty:
                 now = time.monotonic()
-            if now - asked > _SUSPENDED:
+            if now - asked > SUSPENDED_AFTER:
                 # This process was stopped itself, and with it perhaps all of them.
-                self._heard = {rank: heard + now - asked for rank, heard in self._heard.items()}
-            for rank, heard in list(self._heard.items()):
-                if now - heard > self.timeout:
-                    raise SilentError(rank, now - heard)
+                self._last_contact = {rank: last + now - asked for rank, last in self._last_contact.items()}
+            for rank, last in list(self._last_contact.items()):
+                if now - last > self.timeout:
+                    raise SilentError(rank, now - last)
             if deadline is not None and now > deadline:
                 return None
 
-    def heard(self, rank: int) -> bool:
-        """Whether a rank has ever been heard of."""
-        return rank in self._heard
+    def has_contact(self, rank: int) -> bool:
+        """Whether a message of a rank has ever come in."""
+        return rank in self._last_contact
 
     def log_traffic(self) -> None:
         """Write to the log how much was sent."""
@@ -240,11 +247,11 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         """Wait until everything is sent, at most so long."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and any(box.unfinished_tasks for box in self._outboxes.values()):
-            time.sleep(0.01)
+            time.sleep(FLUSH_POLL)
 
-    def hush(self) -> None:
+    def stop_heartbeat(self) -> None:
         """Give no more signs of life, so that what is posted from here on is the last."""
-        self._quiet.set()
+        self._heartbeat_stopped.set()
         self._heartbeat.join()
 
     def finish(self) -> None:

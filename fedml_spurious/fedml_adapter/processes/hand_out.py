@@ -6,20 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Generic
 
-from fedml_spurious.experiment.tasks import (
-    BatchNormSums,
-    CountFooled,
-    MeasureGlobal,
-    Personalize,
-    Task,
-    TaskT,
-)
-
-_WORDS: Mapping[type[Task], str] = {
-    BatchNormSums: "recalibration of the BatchNorm statistics",
-    CountFooled: "choice of the attack's budget",
-    MeasureGlobal: "measurement of the global model",
-}
+from fedml_spurious.experiment.tasks import TaskT
 
 
 def share_clients(counts: Mapping[int, int], ranks: Sequence[int]) -> dict[int, list[int]]:
@@ -41,15 +28,6 @@ def share_clients(counts: Mapping[int, int], ranks: Sequence[int]) -> dict[int, 
         loads[rank] += counts[client]
         shares.setdefault(rank, []).append(client)
     return {rank: sorted(share) for rank, share in shares.items()}
-
-
-def describe(task: Task) -> str:
-    """A task in words, for messages."""
-    if isinstance(task, Personalize):
-        key = task.key
-        seeds = f"fl{key.fl_seed}" + ("" if key.p_seed is None else f", p{key.p_seed}")
-        return f"personalization, client {key.client}, method {key.method}, seeds {seeds}"
-    return f"{_WORDS[type(task)]}, client {task.client}"
 
 
 class HandOut(Generic[TaskT]):

@@ -22,20 +22,23 @@ from fedml_spurious.common.cli_errors import INTERRUPTED, RUN_FAILED, WRONG_INPU
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run import run_experiment
+from fedml_spurious.fedml_adapter.processes.messages import SilentError
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, mpi_rank, threads_of
-from fedml_spurious.fedml_adapter.processes.server_process import hire
-from fedml_spurious.fedml_adapter.processes.situation import LAST_WORDS, Situation, StoppedError, Terminated
+from fedml_spurious.fedml_adapter.processes.server_process import remote_workers
+from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError, Terminated
+from fedml_spurious.fedml_adapter.processes.timing import (
+    ABORT_TIMEOUT,
+    BLAME_DELAY,
+    CLEAN_UP_TIMEOUT,
+    MPIRUN_OUTPUT_DELAY,
+)
 from fedml_spurious.fedml_adapter.processes.worker_process import log_path, run_worker
 
 TERMINATED = 128 + signal.SIGTERM
-# All ranks find the same mistake; the others give rank 0 the time to say it and to end them.
-_COURTESY = 15.0
-# How long one that mpirun ends stays, so that rank 0 does not find it dead and take it for the cause.
-_GLANCE = 0.4
 
 
 def run_rank(
-    settings: Settings, output: Path, rank: Rank, *, resume: bool, console: Console, again: str
+    settings: Settings, output: Path, rank: Rank, *, resume: bool, console: Console, resume_command: str
 ) -> None:
     """Do this process's part of a run; on any trouble it and all others end.
 
@@ -45,68 +48,77 @@ def run_rank(
         rank: which process this is.
         resume: whether to continue a run that is there.
         console: where rank 0 shows progress.
-        again: the command that continues the run, for messages.
+        resume_command: the command that continues the run, for messages.
     """
     threads, parent = threads_of(settings, rank), os.getppid()
     torch.set_num_threads(threads)
     situation = Situation()
-    again = _for_all_ranks(settings, rank, again)
-    _listen_for_the_end(settings, rank, situation, again, log_path(output, rank))
+    resume_command = _for_all_ranks(settings, rank, resume_command)
+    _listen_for_the_end(settings, rank, situation, resume_command, log_path(output, rank))
     try:
         if rank.number == 0:
-            staff = partial(hire, settings, rank, situation, threads)
+            start_workers = partial(remote_workers, settings, rank, situation, threads)
             # The workers compute, each on a device of its own.
             here = torch.device("cpu")
-            run_experiment(settings, output, resume=resume, console=console, hire=staff, device=here)
+            run_experiment(
+                settings,
+                output,
+                resume=resume,
+                console=console,
+                start_workers=start_workers,
+                device=here,
+            )
         else:
             run_worker(settings, output, rank, situation, threads)
     except BaseException as error:  # noqa: BLE001  # whatever it is, no other process may wait for this one
         # A second end must not disturb this one; rank 0 has something to say first.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if rank.number else signal.SIG_IGN)
-        status, text = _explain(error, rank, situation, again)
-        led_by_mpi = settings.comm_args.backend == "MPI"
-        led = rank.number > 0 and led_by_mpi
-        if led and (situation.server_knows or isinstance(error, InputError)):
-            time.sleep(_COURTESY)  # rank 0 says the same, knows the exit status, and ends this process
-        if text and not (led and situation.server_knows):
+        status, text = _explain(error, rank, situation, resume_command)
+        uses_mpi = settings.comm_args.backend == "MPI"
+        mpi_worker = rank.number > 0 and uses_mpi
+        if mpi_worker and (situation.server_knows or isinstance(error, InputError)):
+            time.sleep(ABORT_TIMEOUT)  # rank 0 says the same, knows the exit status, and ends this process
+        if text and not (mpi_worker and situation.server_knows):
             with suppress(OSError):  # the terminal may be gone
                 click.echo(text, err=True)
-        if led_by_mpi and isinstance(error, Terminated) and os.getppid() != parent:
+        if uses_mpi and isinstance(error, Terminated) and os.getppid() != parent:
             # mpirun is gone. MPI ends whoever has lost a peer, so all wait until all have cleaned up.
-            time.sleep(LAST_WORDS)
-        elif led and isinstance(error, Terminated):
-            time.sleep(_GLANCE)
+            time.sleep(CLEAN_UP_TIMEOUT)
+        elif mpi_worker and isinstance(error, Terminated):
+            time.sleep(BLAME_DELAY)
         # Who sends SIGTERM under mpirun is mpirun, which gives all processes a moment to clean up.
         _end(status, abort=not isinstance(error, Terminated))
 
 
-def _for_all_ranks(settings: Settings, rank: Rank, again: str) -> str:
+def _for_all_ranks(settings: Settings, rank: Rank, resume_command: str) -> str:
     if settings.comm_args.backend == "MPI":
-        return f"mpirun -np {rank.size} {again}"
-    return f"{again} --rank {rank.number} --role {'client' if rank.number else 'server'}"
+        return f"mpirun -np {rank.size} {resume_command}"
+    return f"{resume_command} --rank {rank.number} --role {'client' if rank.number else 'server'}"
 
 
-def _explain(error: BaseException, rank: Rank, situation: Situation, again: str) -> tuple[int, str]:
+def _explain(error: BaseException, rank: Rank, situation: Situation, resume_command: str) -> tuple[int, str]:
     """Exit status and message of an error."""
     who = f"rank {rank.number}: " if rank.number else ""
     if isinstance(error, Terminated):
         return TERMINATED, ""
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, f"Interrupted. What is finished is kept; continue with:\n  {again}"
+        return INTERRUPTED, f"Interrupted. What is finished is kept; continue with:\n  {resume_command}"
     if isinstance(error, InputError) or (isinstance(error, StoppedError) and error.status == WRONG_INPUT):
         return WRONG_INPUT, f"Error: {who}{error}"
-    if type(error).__name__ == "SilentError":
+    if isinstance(error, SilentError):
         return RUN_FAILED, (
             f"Error: {who}{error} in {situation.phase} (comm_args.timeout): it was killed, it hangs, or the "
-            f"network is down. What was finished is kept; continue with:\n  {again}"
+            f"network is down. What was finished is kept; continue with:\n  {resume_command}"
         )
     if isinstance(error, RunError):
         hint = "" if "continue with --resume" in str(error) else "\nContinue with:"
-        return RUN_FAILED, f"Error: {who}{error}{hint}\n  {again}"
-    return RUN_FAILED, "".join(traceback.format_exception(error)) + f"{who}continue with:\n  {again}"
+        return RUN_FAILED, f"Error: {who}{error}{hint}\n  {resume_command}"
+    return RUN_FAILED, "".join(traceback.format_exception(error)) + f"{who}continue with:\n  {resume_command}"
 
 
-def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, again: str, log: Path) -> None:
+def _listen_for_the_end(
+    settings: Settings, rank: Rank, situation: Situation, resume_command: str, log: Path
+) -> None:
     """Explain what happened when mpirun, or somebody else, ends this process."""
     of_mpi = settings.comm_args.backend == "MPI"
     terminal = os.dup(2)
@@ -117,17 +129,17 @@ def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, ag
         if dead and situation.slept():
             pass  # they have waited for this process in vain, and have said so
         elif rank.number == 0 or (rank.number == 1 and dead) or not of_mpi:
-            who = f"rank {rank.number} ended by SIGTERM in {situation.tell(rank.number)}"
-            lost = [f"rank {other} died in {situation.tell(other)}" for other in dead]
+            who = f"rank {rank.number} ended by SIGTERM in {situation.activity_of(rank.number)}"
+            lost = [f"rank {other} died in {situation.activity_of(other)}" for other in dead]
             text = "; ".join(lost) if lost else who
-            message = f"Error: {text}. What was finished is kept; continue with:\n  {again}\n"
+            message = f"Error: {text}. What was finished is kept; continue with:\n  {resume_command}\n"
             # Who ends mpirun itself never sees what it is sent then.
             if situation.members and log.exists():
                 with suppress(OSError), log.open("a", encoding="utf-8") as stream:
                     stream.write(message)
             with suppress(OSError):  # the terminal may be gone
                 os.write(terminal, message.encode())
-                time.sleep(0.2)  # mpirun needs a moment to pass it on
+                time.sleep(MPIRUN_OUTPUT_DELAY)
         raise Terminated("by SIGTERM")
 
     signal.signal(signal.SIGTERM, handle)
@@ -144,7 +156,7 @@ def rank_zero_speaks() -> Iterator[None]:
     except InputError as error:
         if rank is None or rank.number == 0:
             raise
-        time.sleep(_COURTESY)
+        time.sleep(ABORT_TIMEOUT)
         raise InputError(f"rank {rank.number}: {error}") from None
 
 
@@ -154,6 +166,7 @@ def _end(status: int, *, abort: bool) -> NoReturn:
         with suppress(OSError):
             stream.flush()
     if abort and "mpi4py.MPI" in sys.modules:
+        # mpi4py is optional; in this process it is loaded.
         from mpi4py import MPI
 
         if MPI.Is_initialized() and not MPI.Is_finalized():

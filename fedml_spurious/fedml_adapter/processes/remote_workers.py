@@ -1,9 +1,10 @@
-"""The server: hands the work of a run out to other processes and takes in what they found."""
+"""The workers of a run with several processes, as the server sees them: it hands out, and collects."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -12,19 +13,19 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import TaskT
-from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
-from fedml_spurious.fedml_adapter.arguments import fedml_arguments
-from fedml_spurious.fedml_adapter.processes.hand_out import HandOut, describe, share_clients
+from fedml_spurious.fedml_adapter.processes.hand_out import HandOut, share_clients
 from fedml_spurious.fedml_adapter.processes.messages import Kind
 from fedml_spurious.fedml_adapter.processes.server import Server
 from fedml_spurious.fedml_adapter.processes.wire import digest, from_plain, sum_from_plain, to_plain
-from fedml_spurious.learning.fedavg import Round, State, copy_state, sample_clients
+from fedml_spurious.learning.fedavg import ExactAggregator, Round, Share, run_rounds
+from fedml_spurious.learning.state_dicts import State, copy_state
+from fedml_spurious.learning.weighted_sum import WeightedSum
 
 logger = logging.getLogger(__name__)
 
 
 class RemoteWorkers:
-    """All work in other processes; see :class:`fedml_spurious.experiment.tasks.Workers`.
+    """Other processes train and personalize; see :class:`fedml_spurious.experiment.tasks.Workers`.
 
     Args:
         server: the connection to the workers.
@@ -37,46 +38,42 @@ class RemoteWorkers:
         self, server: Server, settings: Settings, data: SplitFolder, owners: Mapping[str, int] | None
     ) -> None:
         self.server, self.settings, self.data, self.owners = server, settings, data, owners
+        self.situation = server.situation
         self._weights: tuple[str, State] = ("", {})
         self._at_rank: dict[int, str] = {}
 
     def train(
         self, fl_seed: int, model: nn.Module, *, start_round: int, after_round: Callable[[Round], None]
     ) -> None:
-        """Run the rounds that are left, clients trained by the workers, averaged by FedML's aggregator."""
-        args = fedml_arguments(self.settings, fl_seed=fl_seed, num_clients=len(self.data.client_ids))
-        aggregator = SpuriousAggregator(model, args)
+        """Run the rounds that are left: the workers train, this process averages."""
         train = self.settings.train_args
-        for index in range(start_round, train.comm_round):
-            clients = sample_clients(
-                fl_seed, index, total=len(self.data.client_ids), per_round=train.client_num_per_round
-            )
-            losses = self._round(aggregator, fl_seed, index, clients)
-            finished = Round(index, tuple(clients), tuple(losses[c] for c in clients), aggregator.model)
-            self.server.phase = f"the measurement of round {index}, seed fl{fl_seed}"
+        finished_rounds = run_rounds(
+            ExactAggregator(model),
+            partial(self._train, fl_seed),
+            rounds=range(start_round, train.comm_round),
+            seed=fl_seed,
+            total=len(self.data.client_ids),
+            per_round=train.client_num_per_round,
+        )
+        for finished in finished_rounds:
+            self.situation.phase = f"the measurement of round {finished.index}, seed fl{fl_seed}"
             after_round(finished)
 
-    def _round(
-        self, aggregator: SpuriousAggregator, fl_seed: int, index: int, clients: Sequence[int]
-    ) -> dict[int, float | None]:
-        self.server.phase = f"training, seed fl{fl_seed}, round {index}"
-        self._take(aggregator.get_model_params())
+    def _train(
+        self, fl_seed: int, round_index: int, clients: Sequence[int], weights: State
+    ) -> Iterator[Share[WeightedSum]]:
+        """Have the clients of a round trained, every worker its share of them."""
+        self.situation.phase = f"training, seed fl{fl_seed}, round {round_index}"
+        self._set_weights(weights)
         shares = self._shares(clients)
         for rank, share in shares.items():
-            content = {"fl_seed": fl_seed, "round": index, "clients": share}
-            self._post(rank, Kind.TRAIN, content, self.server.phase)
-        losses: dict[int, float | None] = {}
-
-        def partial_sums() -> Iterator[Any]:
-            for _ in shares:
-                message = self.server.take(Kind.TRAINED)
-                self.server.doing.pop(message.sender, None)
-                losses.update(zip(shares[message.sender], message.content["losses"], strict=True))
-                yield sum_from_plain(message.content["sum"])
-
-        merged = aggregator.merge(partial_sums())
-        aggregator.set_model_params(aggregator.on_after_aggregation(merged))
-        return losses
+            content = {"fl_seed": fl_seed, "round": round_index, "clients": share}
+            self._post(rank, Kind.TRAIN, content, self.situation.phase)
+        for _ in shares:
+            message = self.server.wait_for(Kind.TRAINED)
+            self.situation.doing.pop(message.sender, None)
+            losses = dict(zip(shares[message.sender], message.content["losses"], strict=True))
+            yield Share(losses, sum_from_plain(message.content["sum"]))
 
     def _shares(self, clients: Sequence[int]) -> dict[int, list[int]]:
         ids = self.data.client_ids
@@ -90,10 +87,10 @@ class RemoteWorkers:
 
     def use(self, model: nn.Module, name: str) -> None:
         """Take the global model that the following tasks are about; it travels with a worker's first task."""
-        self.server.phase = f"work on the global model {name}"
-        self._take(copy_state(model))
+        self.situation.phase = f"work on the global model {name}"
+        self._set_weights(copy_state(model))
 
-    def _take(self, state: State) -> None:
+    def _set_weights(self, state: State) -> None:
         self._weights = digest(state), state
 
     def do(self, tasks: Sequence[TaskT]) -> Iterator[tuple[TaskT, Any]]:
@@ -105,11 +102,11 @@ class RemoteWorkers:
             for rank in sorted(idle):
                 task = waiting.next_for(rank)
                 if task is not None:
-                    self._post(rank, Kind.TASK, {"task": to_plain(task)}, describe(task))
+                    self._post(rank, Kind.TASK, {"task": to_plain(task)}, task.describe())
                     busy[rank] = task
                     idle.remove(rank)
-            answer = self.server.take(Kind.ANSWER)
-            self.server.doing.pop(answer.sender, None)
+            answer = self.server.wait_for(Kind.ANSWER)
+            self.situation.doing.pop(answer.sender, None)
             idle.add(answer.sender)
             yield busy.pop(answer.sender), from_plain(answer.content["answer"])
 
@@ -119,13 +116,13 @@ class RemoteWorkers:
             return
         for rank in self.server.ranks:
             own = [key for key in plan if self.owners[key.client] == rank]
-            self.server.doing[rank] = "collecting its models"
+            self.situation.doing[rank] = "collecting its models"
             self.server.post(rank, Kind.COLLECT, {"plan": to_plain(own)})
 
     def _post(self, rank: int, kind: Kind, content: dict[str, Any], doing: str) -> None:
         """Send work, with the weights that it is about where the rank has not got them yet."""
         name, state = self._weights
         known = self._at_rank.get(rank) == name
-        self.server.doing[rank] = doing
+        self.situation.doing[rank] = doing
         self.server.post(rank, kind, content | {"weights": name, "state": None if known else to_plain(state)})
         self._at_rank[rank] = name

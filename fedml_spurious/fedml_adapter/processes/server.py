@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedml_spurious.common.errors import InputError, RunError
-from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
 from fedml_spurious.fedml_adapter.processes.messages import Kind, Received, SilentError
+from fedml_spurious.fedml_adapter.processes.situation import Situation
+
+if TYPE_CHECKING:
+    from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
 
 
 class Server:
@@ -15,37 +18,38 @@ class Server:
     Args:
         endpoint: this process's end of the communication.
         size: number of processes.
+        situation: what the run and its workers are at, for messages.
 
     Attributes:
-        phase: what the run is at, for messages.
+        ranks: numbers of the workers.
     """
 
-    def __init__(self, endpoint: Endpoint, size: int) -> None:
-        self.endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, size: int, situation: Situation) -> None:
+        self.endpoint, self.situation = endpoint, situation
         self.ranks = tuple(range(1, size))
-        self.phase = "start"
-        self.doing: dict[int, str] = {}
 
     def post(self, rank: int, kind: Kind, content: dict[str, Any]) -> None:
         """Send a message to a worker."""
         self.endpoint.post(rank, kind, content)
 
-    def expect(self, kind: Kind, *, patience: float | None = None) -> Received | None:
-        """Wait for a message of this kind.
-
-        Args:
-            kind: the kind.
-            patience: seconds to wait; for ever where absent, as long as all workers are alive.
-
-        Returns:
-            The message; None after ``patience`` seconds.
+    def wait_for(self, kind: Kind) -> Received:
+        """Wait for a message of this kind for as long as all workers are alive.
 
         Raises:
             InputError: a worker found that the input is wrong.
             RunError: a worker failed, or was silent for too long.
         """
+        message = self._receive(kind, None)
+        assert message is not None  # without a limit there is a message or an error
+        return message
+
+    def wait_at_most(self, seconds: float, kind: Kind) -> Received | None:
+        """Wait for a message of this kind, as :meth:`wait_for` does; None when the time is over."""
+        return self._receive(kind, seconds)
+
+    def _receive(self, kind: Kind, seconds: float | None) -> Received | None:
         try:
-            message = self.endpoint.receive(patience=patience)
+            message = self.endpoint.receive(at_most=seconds)
         except SilentError as error:
             raise RunError(self._of_silence(error)) from None
         if message is None:
@@ -54,22 +58,14 @@ class Server:
             self._raise_failure(message)
         if message.kind is not kind:
             text = message.content.get("text", f"sent {message.kind} instead of {kind}")
-            raise RunError(f"rank {message.sender} in {self.at(message.sender)}: {text}")
-        return message
-
-    def at(self, rank: int) -> str:
-        """What a worker is doing, in words."""
-        return self.doing.get(rank) or self.phase
-
-    def take(self, kind: Kind) -> Received:
-        """Wait for a message of this kind for as long as all workers are alive; see :meth:`expect`."""
-        message = self.expect(kind)
-        assert message is not None  # without patience there is a message or an error
+            doing = self.situation.activity_of(message.sender)
+            raise RunError(f"rank {message.sender} in {doing}: {text}")
         return message
 
     def _of_silence(self, error: SilentError) -> str:
+        doing = self.situation.activity_of(error.rank)
         return (
-            f"rank {error.rank} gave no sign of life for {error.seconds:.0f} s in {self.at(error.rank)} "
+            f"rank {error.rank} gave no sign of life for {error.seconds:.0f} s in {doing} "
             f"(comm_args.timeout is {self.endpoint.timeout:g}): it was killed, it hangs, or the network is "
             "down. What was finished is kept; continue with --resume"
         )

@@ -6,30 +6,29 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.tasks import Workers
+from fedml_spurious.fedml_adapter.processes.connecting import connect
 from fedml_spurious.fedml_adapter.processes.handshake import introduce, require_equal, require_same_splits
+from fedml_spurious.fedml_adapter.processes.messages import Kind
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, silo_of_clients
+from fedml_spurious.fedml_adapter.processes.remote_workers import RemoteWorkers
+from fedml_spurious.fedml_adapter.processes.server import Server
 from fedml_spurious.fedml_adapter.processes.situation import Situation, Terminated
-
-if TYPE_CHECKING:
-    from fedml_spurious.fedml_adapter.processes.server import Server
+from fedml_spurious.fedml_adapter.processes.timing import BYE_TIMEOUT, STOP_FLUSH_TIMEOUT
 
 logger = logging.getLogger(__name__)
 
-# How long the last messages may take when everything ends.
-_FAREWELL = 20.0
-
 
 @contextmanager
-def hire(
+def remote_workers(
     settings: Settings, rank: Rank, situation: Situation, threads: int
 ) -> Iterator[Callable[[SplitFolder], Workers]]:
-    """Gather the workers of a run.
+    """Let the other processes of a run do its work.
 
     Args:
         settings: settings of the run.
@@ -44,30 +43,26 @@ def hire(
         InputError: a worker is missing, or has other settings, versions or split files.
         RunError: a worker failed.
     """
-    # FedML takes seconds to import and logs meanwhile; here the run's log is open.
-    from fedml_spurious.fedml_adapter.processes.connecting import connect
-    from fedml_spurious.fedml_adapter.processes.server import Server
-
     endpoint = connect(settings, rank)
-    server = situation.server = Server(endpoint, rank.size)
+    situation.slept = endpoint.slept
+    server = Server(endpoint, rank.size, situation)
     try:
-        _gather(server, settings, situation, introduce(settings, threads))
+        _gather(server, settings, introduce(settings, threads))
         yield lambda data: _open(server, settings, data)
-        _dismiss(server)
+        _finish(server)
     except BaseException as error:
         _stop(server, error)
         raise
 
 
-def _gather(server: Server, settings: Settings, situation: Situation, mine: dict[str, Any]) -> None:
+def _gather(server: Server, settings: Settings, mine: dict[str, Any]) -> None:
     """Wait for the workers and compare what they say with what rank 0 has."""
-    from fedml_spurious.fedml_adapter.processes.messages import Kind
-
+    members = server.situation.members
     deadline = time.monotonic() + settings.comm_args.start_timeout
-    while len(situation.members) < len(server.ranks):
-        message = server.expect(Kind.HELLO, patience=max(deadline - time.monotonic(), 0.0))
+    while len(members) < len(server.ranks):
+        message = server.wait_at_most(max(deadline - time.monotonic(), 0.0), Kind.HELLO)
         if message is None:
-            missing = [rank for rank in server.ranks if rank not in situation.members]
+            missing = [rank for rank in server.ranks if rank not in members]
             numbers = ", ".join(str(rank) for rank in missing)
             raise InputError(
                 f"rank {numbers} did not report within {settings.comm_args.start_timeout:g} s "
@@ -75,20 +70,17 @@ def _gather(server: Server, settings: Settings, situation: Situation, mine: dict
             )
         server.post(message.sender, Kind.ALIVE, {})  # from here on the worker hears that rank 0 is alive
         require_equal(mine, message.content, message.sender)
-        situation.members[message.sender] = message.content
-    for rank, said in sorted(situation.members.items()):
+        members[message.sender] = message.content
+    for rank, said in sorted(members.items()):
         logger.info("rank %d: process %d on %s", rank, said["pid"], said["host"])
 
 
 def _open(server: Server, settings: Settings, data: SplitFolder) -> Workers:
     """Have the split files opened everywhere."""
-    from fedml_spurious.fedml_adapter.processes.messages import Kind
-    from fedml_spurious.fedml_adapter.processes.remote_workers import RemoteWorkers
-
     owners = None
     if settings.common_args.training_type == "cross_silo":
         owners = silo_of_clients(settings, data.client_ids, len(server.ranks) + 1)
-    server.phase = "opening the split files"
+    server.situation.phase = "opening the split files"
     mine = introduce(settings, 0)
     # Splits that rank 0 made for the run are in its run folder; others are where each host has them.
     made = None if settings.data_args.partition is None else str(data.folder.resolve())
@@ -97,34 +89,30 @@ def _open(server: Server, settings: Settings, data: SplitFolder) -> Workers:
         content = {"made": made, "name": data.name, "clients": own, "host": mine["host"], "pid": mine["pid"]}
         server.post(rank, Kind.OPEN, content)
     for _ in server.ranks:
-        ready = server.take(Kind.READY)
+        ready = server.wait_for(Kind.READY)
         require_same_splits(data.fingerprint, ready.content, ready.sender)
     for rank in server.ranks:
         server.post(rank, Kind.GO, {})
     return RemoteWorkers(server, settings, data, owners)
 
 
-def _dismiss(server: Server) -> None:
-    """Tell all workers that the run is done, and end the communication when all have heard it."""
-    from fedml_spurious.fedml_adapter.processes.messages import Kind
-
+def _finish(server: Server) -> None:
+    """Tell all workers that the run is done, and end the communication when all have said goodbye."""
     server.endpoint.log_traffic()
-    server.endpoint.hush()
+    server.endpoint.stop_heartbeat()
     for rank in server.ranks:
         server.post(rank, Kind.FINISH, {})
     for _ in server.ranks:
-        server.expect(Kind.BYE, patience=_FAREWELL)
+        server.wait_at_most(BYE_TIMEOUT, Kind.BYE)
     server.endpoint.finish()
 
 
 def _stop(server: Server, error: BaseException) -> None:
     """Tell all workers that the run has failed, as far as they can still be reached."""
-    from fedml_spurious.fedml_adapter.processes.messages import Kind
-
     if isinstance(error, Terminated) and server.endpoint.backend == "MPI":
         return  # mpirun ends all, and gives no time to talk
     code = 2 if isinstance(error, InputError) else 1
     why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
     for rank in server.ranks:
         server.post(rank, Kind.STOP, {"text": f"rank 0 ended the run: {why}", "exit": code})
-    server.endpoint.flush(2.0)
+    server.endpoint.flush(STOP_FLUSH_TIMEOUT)

@@ -1,18 +1,13 @@
-"""What a process is at, for the message about a sudden end."""
+"""What a process and its run are at, for the message about a sudden end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.fedml_adapter.processes.ranks import process_is_gone
-
-if TYPE_CHECKING:
-    from fedml_spurious.fedml_adapter.processes.server import Server
-
-# How long a process that has lost its mpirun may take to clean up.
-LAST_WORDS = 5.0
 
 
 class Terminated(BaseException):
@@ -37,24 +32,22 @@ class Situation:
 
     Attributes:
         phase: what the run is at.
+        doing: what each worker was given to do, on rank 0; absent while it has nothing.
         members: what every rank said of itself.
-        server: the connection to the workers, on rank 0, when there is one.
         server_knows: whether rank 0 was told, or told us, why the run ends.
+        slept: whether this process was stopped for so long that others gave it up; known on rank 0.
     """
 
     phase: str = "start"
+    doing: dict[int, str] = field(default_factory=dict)
     members: dict[int, dict[str, Any]] = field(default_factory=dict)
-    server: Server | None = None
     server_knows: bool = False
+    slept: Callable[[], bool] = lambda: False
+
+    def activity_of(self, rank: int) -> str:
+        """What a rank is doing, in words."""
+        return self.doing.get(rank) or self.phase
 
     def dead(self) -> list[int]:
         """Ranks on this host whose process is gone."""
         return [rank for rank, said in self.members.items() if process_is_gone(said["pid"], said["host"])]
-
-    def slept(self) -> bool:
-        """Whether this process was stopped for so long that others gave it up."""
-        return self.server is not None and self.server.endpoint.slept()
-
-    def tell(self, rank: int) -> str:
-        """What a rank was doing."""
-        return (self.server.at(rank) if self.server else "") or self.phase

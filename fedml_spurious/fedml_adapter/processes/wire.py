@@ -1,7 +1,7 @@
 """What travels between processes: plain data and arrays, never objects of ours.
 
-Dataclasses travel as their fields under their name, tensors as NumPy arrays. What comes in is taken apart
-by name from a closed list, so that a message can make nothing but tasks, answers and weights.
+Dataclasses travel as their fields under their name, tensors as NumPy arrays. What comes in is made by name
+from the closed list of types that are registered with ``travels``: tasks, answers and what they are made of.
 """
 
 from __future__ import annotations
@@ -9,27 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedml_spurious.experiment import result_key, tasks
-from fedml_spurious.learning import attacks, batchnorm, metrics
-from fedml_spurious.learning.fedavg import State, WeightedSum
-from fedml_spurious.results import rows
+from fedml_spurious.common.travelling import travelling_types
+from fedml_spurious.learning.state_dicts import State
+from fedml_spurious.learning.weighted_sum import WeightedSum
 
 _TYPE, _TUPLE = "@type", "@tuple"
-
-
-@cache
-def _known() -> dict[str, type[Any]]:
-    """The dataclasses that tasks and answers are made of, by name."""
-    modules = (attacks, batchnorm, metrics, result_key, rows, tasks)
-    found = [item for module in modules for item in vars(module).values() if isinstance(item, type)]
-    return {item.__name__: item for item in found if is_dataclass(item)}
 
 
 def to_plain(value: Any) -> Any:
@@ -44,7 +34,7 @@ def to_plain(value: Any) -> Any:
         return value
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
-    if is_dataclass(value) and type(value).__name__ in _known():
+    if is_dataclass(value) and travelling_types().get(type(value).__name__) is type(value):
         content = {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
         return {_TYPE: type(value).__name__, **content}
     if isinstance(value, Mapping):
@@ -53,7 +43,10 @@ def to_plain(value: Any) -> Any:
         return {_TUPLE: [to_plain(item) for item in value]}
     if isinstance(value, list):
         return [to_plain(item) for item in value]
-    raise TypeError(f"{type(value).__name__} cannot travel between processes; expected plain data or tensors")
+    raise TypeError(
+        f"{type(value).__name__} cannot travel between processes; expected plain data, "
+        "tensors, or dataclasses with @travels"
+    )
 
 
 def from_plain(value: Any) -> Any:
@@ -73,9 +66,10 @@ def from_plain(value: Any) -> Any:
     content = {key: from_plain(item) for key, item in value.items() if key != _TYPE}
     if _TYPE not in value:
         return content
-    if value[_TYPE] not in _known():
+    kind = travelling_types().get(value[_TYPE])
+    if kind is None:
         raise ValueError(f"a message holds a {value[_TYPE]!r}, which is not known here")
-    return _known()[value[_TYPE]](**content)
+    return kind(**content)
 
 
 def sum_to_plain(partial: WeightedSum) -> dict[str, Any]:

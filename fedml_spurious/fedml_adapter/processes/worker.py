@@ -1,10 +1,9 @@
-"""A worker, or a silo: does what the server sends, where the samples are."""
+"""A worker trains and personalizes as the server asks it to; a silo is a worker with clients of its own."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,26 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.inputs import initial_network
-from fedml_spurious.experiment.result_key import Outcome, ResultKey
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.experiment.tasks import Personalize, TaskRunner
+from fedml_spurious.experiment.tasks import TaskRunner
 from fedml_spurious.fedml_adapter.arguments import fedml_arguments
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
 from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
-from fedml_spurious.fedml_adapter.processes.hand_out import describe
 from fedml_spurious.fedml_adapter.processes.messages import Kind, Received
 from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError
 from fedml_spurious.fedml_adapter.processes.wire import from_plain, sum_to_plain, to_plain
 from fedml_spurious.fedml_adapter.simulator import train_client
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
-from fedml_spurious.learning.fedavg import State, WeightedSum, load_state
+from fedml_spurious.learning.state_dicts import State, load_state
+from fedml_spurious.learning.weighted_sum import WeightedSum
 
 logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Works for the server until the run is done; holds one model and one client's data.
+    """Trains, and does tasks, until the server says that the run is done; holds one client's data at a time.
 
     Args:
         endpoint: this process's end of the communication.
@@ -42,7 +41,7 @@ class Worker:
         device: where to compute.
         situation: kept up to date, for messages.
         own_clients: the clients of this silo; None where all clients are everyone's.
-        vault: folder of personal models that stay here; None where they go to the server.
+        silo_folder: where a silo keeps the personal models of its clients; None where they go to the server.
     """
 
     def __init__(
@@ -54,15 +53,15 @@ class Worker:
         situation: Situation,
         *,
         own_clients: frozenset[str] | None = None,
-        vault: Path | None = None,
+        silo_folder: Path | None = None,
     ) -> None:
         self.endpoint, self.settings, self.data, self.device = endpoint, settings, data, device
         self.situation, self.own_clients = situation, own_clients
-        self.store = None if vault is None else ResultStore(RunFolder(vault))
+        store = None if silo_folder is None else ResultStore(RunFolder(silo_folder))
         self.model = initial_network(settings, data, 0).to(device)
-        self.runner = TaskRunner(settings, data, device)
+        self.runner = TaskRunner(settings, data, device, store)
         self._weights: tuple[str, State] = ("", {})
-        self._fresh = False
+        self._model_in_use = False
 
     def serve(self) -> None:
         """Do what is asked for until the server says that the run is done.
@@ -82,7 +81,7 @@ class Worker:
                 self.situation.phase = "collecting its models"
                 self._collect(from_plain(message.content["plan"]))
                 continue
-            self._take_weights(message)
+            self._receive_weights(message)
             if message.kind is Kind.TRAIN:
                 self.endpoint.post(0, Kind.TRAINED, self._train(**_without_weights(message)))
             elif message.kind is Kind.TASK:
@@ -90,10 +89,10 @@ class Worker:
             else:
                 raise RunError(f"the server sent {message.kind}, which a worker does not expect")
 
-    def _take_weights(self, message: Received) -> None:
+    def _receive_weights(self, message: Received) -> None:
         name, state = message.content["weights"], message.content["state"]
         if state is not None:
-            self._weights, self._fresh = (name, from_plain(state)), False
+            self._weights, self._model_in_use = (name, from_plain(state)), False
         if self._weights[0] != name:
             raise RunError("the server did not send the weights that its message is about")
 
@@ -108,7 +107,7 @@ class Worker:
         _, _, _, _, counts, train_loaders, test_loaders, _ = dataset
         trainer = SpuriousTrainer(self.model, args)
         total, losses = WeightedSum(), []
-        self._fresh = False  # training changes the model that tasks look at
+        self._model_in_use = False  # training changes the model that tasks look at
         with self.data.sealed():
             for client in clients:
                 self._require_own(self.data.client_ids[client])
@@ -122,28 +121,19 @@ class Worker:
     def _do(self, plain: dict[str, Any]) -> Any:
         task = from_plain(plain)
         self._require_own(task.client)
-        self.situation.phase = describe(task)
-        if not self._fresh:
+        self.situation.phase = task.describe()
+        if not self._model_in_use:
             load_state(self.model, self._weights[1])
             self.runner.use(self.model)
-            self._fresh = True
-        answer = self.runner.run(task)
-        if self.store is not None and isinstance(task, Personalize):
-            return self._keep(task, answer)
-        return answer
-
-    def _keep(self, task: Personalize, outcome: Outcome) -> Outcome:
-        """Store what a silo keeps for itself; only metrics go on."""
-        if self.store is not None and outcome.state is not None:
-            self.store.add(task.key, outcome)
-        return replace(outcome, state=None)
+            self._model_in_use = True
+        return self.runner.run(task)
 
     def _collect(self, plan: Sequence[ResultKey]) -> None:
         """Give the final ones of the models that are kept here the names that they have in a run folder."""
         for key in plan:
             self._require_own(key.client)
-        if self.store is not None:
-            self.store.collect_models(plan)
+        if self.runner.silo_store is not None:
+            self.runner.silo_store.collect_models(plan)
 
     def _require_own(self, client: str) -> None:
         if self.own_clients is not None and client not in self.own_clients:

@@ -21,23 +21,23 @@ from fedml_spurious.common.scratch import private_folder, scratch_folder
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.device import choose_device
 from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.fedml_adapter.processes.connecting import connect
 from fedml_spurious.fedml_adapter.processes.handshake import introduce
+from fedml_spurious.fedml_adapter.processes.messages import Kind, Received, SilentError
 from fedml_spurious.fedml_adapter.processes.ranks import Rank
 from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError
+from fedml_spurious.fedml_adapter.processes.timing import STOP_TIMEOUT, WORKER_FLUSH_TIMEOUT
 
 if TYPE_CHECKING:
     from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
-    from fedml_spurious.fedml_adapter.processes.messages import Kind, Received
 
 logger = logging.getLogger(__name__)
 
-# How long the last message may take.
-_FAREWELL = 5.0
-_ROOM = 100_000  # log records that are kept until rank 0 has found the run folder good
+_BUFFERED = 100_000  # log records that are kept until rank 0 has found the run folder good
 
 
 def run_worker(settings: Settings, output: Path, rank: Rank, situation: Situation, threads: int) -> None:
-    """ResultKey for rank 0 until the run is done.
+    """Train and personalize for rank 0 until the run is done.
 
     Args:
         settings: settings of the run.
@@ -50,12 +50,10 @@ def run_worker(settings: Settings, output: Path, rank: Rank, situation: Situatio
         RunError: rank 0 ended the run, or is gone, or the work failed; rank 0 was told.
         InputError: the same for wrong input.
     """
-    buffer = MemoryHandler(_ROOM, flushLevel=logging.CRITICAL + 1)
+    buffer = MemoryHandler(_BUFFERED, flushLevel=logging.CRITICAL + 1)
     # Before rank 0 has found the run folder good, nothing may be written there.
     with private_folder() as scratch, log_to(buffer):
         with scratch_folder(scratch):
-            from fedml_spurious.fedml_adapter.processes.connecting import connect
-
             endpoint = connect(settings, rank)
             try:
                 _serve_until_done(settings, output, rank, situation, threads, endpoint, buffer)
@@ -81,38 +79,37 @@ def _serve_until_done(
     endpoint: Endpoint,
     buffer: MemoryHandler,
 ) -> None:
-    from fedml_spurious.fedml_adapter.processes.messages import Kind
+    # FedML takes seconds to import, which wrong input need not wait for.
     from fedml_spurious.fedml_adapter.processes.worker import Worker
 
     endpoint.post(0, Kind.HELLO, introduce(settings, threads))
-    order = _await(Kind.OPEN, endpoint, settings)
+    order = _wait_for(Kind.OPEN, endpoint, settings)
     situation.members[0] = {"pid": order["pid"], "host": order["host"]}
     situation.phase = "opening the split files"
     data = _open_splits(settings, order)
     device = choose_device(_with_gpu(settings, rank))
     ready = {"fingerprint": data.fingerprint, "folder": str(data.folder), "host": socket.gethostname()}
     endpoint.post(0, Kind.READY, ready)
-    _await(Kind.GO, endpoint, settings)
+    _wait_for(Kind.GO, endpoint, settings)
     situation.phase = "opening its log"
     with _log_file(log_path(output, rank), buffer, quiet=settings.comm_args.backend == "MPI"):
         logger.info("rank %d: %s, %d threads", rank.number, device, torch.get_num_threads())
         own = None if order["clients"] is None else frozenset(order["clients"])
-        vault = None if own is None else output / "silos" / f"rank{rank.number}"
-        Worker(endpoint, settings, data, device, situation, own_clients=own, vault=vault).serve()
+        silo_folder = None if own is None else output / "silos" / f"rank{rank.number}"
+        worker = Worker(endpoint, settings, data, device, situation, own_clients=own, silo_folder=silo_folder)
+        worker.serve()
         endpoint.log_traffic()
-        endpoint.hush()
+        endpoint.stop_heartbeat()
         endpoint.post(0, Kind.BYE)
-        endpoint.flush(_FAREWELL)  # rank 0 ends without it too, and may be gone by now
+        endpoint.flush(WORKER_FLUSH_TIMEOUT)  # rank 0 ends without it too, and may be gone by now
 
 
-def _await(kind: Kind, endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
-    """Wait for the server's next word, which is to be of this kind, for as long as it is alive."""
-    from fedml_spurious.fedml_adapter.processes.messages import Kind
-
+def _wait_for(kind: Kind, endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
+    """Wait for the server's next message, which is to be of this kind, for as long as it is alive."""
     message: Received | None = None
     while message is None:
-        message = endpoint.receive(patience=settings.comm_args.start_timeout)
-        if message is None and not endpoint.heard(0):
+        message = endpoint.receive(at_most=settings.comm_args.start_timeout)
+        if message is None and not endpoint.has_contact(0):
             raise InputError(
                 f"rank 0, the server, was not reached within {settings.comm_args.start_timeout:g} s "
                 "(comm_args.start_timeout); start it too, and compare the addresses"
@@ -148,8 +145,6 @@ def _with_gpu(settings: Settings, rank: Rank) -> Settings:
 
 def _report(endpoint: Endpoint, error: BaseException, phase: str, log: Path) -> bool:
     """Tell rank 0 what went wrong here, unless it ended the run itself; whether it knows."""
-    from fedml_spurious.fedml_adapter.processes.messages import Kind, SilentError
-
     if isinstance(error, (StoppedError, SilentError)):
         return isinstance(error, StoppedError)
     if endpoint.backend == "MPI" and not isinstance(error, Exception):
@@ -161,9 +156,9 @@ def _report(endpoint: Endpoint, error: BaseException, phase: str, log: Path) -> 
     status = 2 if isinstance(error, InputError) else 1
     named = str(log) if log.exists() else ""
     endpoint.post(0, Kind.FAILED, {"text": text, "exit": status, "phase": phase, "log": named})
-    endpoint.flush(_FAREWELL)
+    endpoint.flush(WORKER_FLUSH_TIMEOUT)
     try:
-        return endpoint.receive(patience=_FAREWELL) is not None
+        return endpoint.receive(at_most=STOP_TIMEOUT) is not None
     except SilentError:
         return False
 

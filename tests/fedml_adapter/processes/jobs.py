@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 import yaml
+from running import weights, without_time
 
 LIMIT = 120.0
 COMMAND = [sys.executable, "-m", "fedml_spurious.cli", "run"]
@@ -120,6 +122,21 @@ class Job:
     def clean_up(self) -> None:
         for process in self.processes():
             process.kill()
+
+
+def require_same_run(folder: Path, expected: Path) -> None:
+    """Two runs have found the same rows, times aside, and the same bits of the global model."""
+    rows = without_time(expected)
+    assert rows, f"{expected} has no results to compare with"
+    assert without_time(folder) == rows
+    require_same_weights(weights(folder), weights(expected))
+
+
+def require_same_weights(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    assert expected, "no weights to compare with"
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
 
 
 def mpirun(processes: int) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from jobs import Job, free_ports
-from running import invoke, weights, without_time
+from jobs import Job, free_ports, require_same_run, require_same_weights
+from running import invoke
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import check_settings
@@ -109,16 +109,15 @@ def test_silos_over_grpc_with_a_server_that_has_no_samples(
 
 
 def require_same(folder: Path, alone: Path) -> None:
-    assert without_time(folder) == without_time(alone)
+    require_same_run(folder, alone)
     assert (folder / "global/fl0/rounds.csv").read_bytes() == (alone / "global/fl0/rounds.csv").read_bytes()
-    assert all(torch.equal(value, weights(alone)[name]) for name, value in weights(folder).items())
     # The silos' models have the names that they have in one process, also those that the table is about.
     kept = {Path(*path.relative_to(folder).parts[2:]): path for path in folder.glob("silos/**/*.pt")}
     assert {*kept} == {path.relative_to(alone) for path in alone.glob("personal/**/*.pt")}
     assert Path("personal/ours/fl0_p0/models/0002.pt") in kept
     for name, path in kept.items():
         mine, theirs = (torch.load(item, weights_only=True) for item in (path, alone / name))
-        assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+        require_same_weights(mine, theirs)
 
 
 def test_a_port_that_is_taken_is_one_clear_error(config: dict[str, Any], tmp_path: Path) -> None:

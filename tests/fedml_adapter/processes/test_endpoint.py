@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory_link import Mailboxes, MemoryLink
+from memory_transport import Mailboxes, MemoryTransport
 
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
 from fedml_spurious.fedml_adapter.processes.messages import Kind, SilentError
 from fedml_spurious.fedml_adapter.processes.server import Server
+from fedml_spurious.fedml_adapter.processes.situation import Situation
 
 
-class Forgetful(MemoryLink):
+class Forgetful(MemoryTransport):
     """Delivers every message and says the first time that it could not."""
 
     def __init__(self, rank: int, mailboxes: Mailboxes) -> None:
@@ -43,40 +44,42 @@ def ends(mailboxes: Mailboxes) -> Iterator[list[Endpoint]]:
     made: list[Endpoint] = []
     yield made
     for end in made:
-        end.hush()
+        end.stop_heartbeat()
         end.finish()
 
 
 def end(rank: int, mailboxes: Mailboxes, ends: list[Endpoint], **options: Any) -> Endpoint:
-    link = options.pop("link", MemoryLink)(rank, mailboxes)
-    ends.append(Endpoint(link, rank=rank, size=2, backend="memory", timeout=options.pop("timeout", 30.0)))
+    transport = options.pop("transport", MemoryTransport)(rank, mailboxes)
+    ends.append(
+        Endpoint(transport, rank=rank, size=2, backend="memory", timeout=options.pop("timeout", 30.0))
+    )
     return ends[-1]
 
 
 def test_a_message_that_was_sent_twice_counts_once(mailboxes: Mailboxes, ends: list[Endpoint]) -> None:
-    server, worker = end(0, mailboxes, ends), end(1, mailboxes, ends, link=Forgetful)
+    server, worker = end(0, mailboxes, ends), end(1, mailboxes, ends, transport=Forgetful)
     worker.post(0, Kind.HELLO, {"n": 1})
     worker.post(0, Kind.READY, {"n": 2})
     worker.post(0, Kind.ANSWER, {"n": 3})
-    found = [server.receive(patience=10.0) for _ in range(3)]
+    found = [server.receive(at_most=10.0) for _ in range(3)]
     assert [message and message.content["n"] for message in found] == [1, 2, 3]
-    assert server.receive(patience=0.5) is None
+    assert server.receive(at_most=0.5) is None
 
 
 def test_a_second_process_with_the_same_rank_ends_the_run(mailboxes: Mailboxes, ends: list[Endpoint]) -> None:
-    server = Server(end(0, mailboxes, ends), 2)
+    server = Server(end(0, mailboxes, ends), 2, Situation())
     end(1, mailboxes, ends).post(0, Kind.HELLO)
-    assert server.take(Kind.HELLO).sender == 1
+    assert server.wait_for(Kind.HELLO).sender == 1
     end(1, mailboxes, ends).post(0, Kind.HELLO)
     with pytest.raises(RunError, match="another process was started as rank 1 of this run"):
-        server.take(Kind.ANSWER)
+        server.wait_for(Kind.ANSWER)
 
 
 def test_a_process_of_an_earlier_run_is_not_listened_to(mailboxes: Mailboxes, ends: list[Endpoint]) -> None:
     server = end(0, mailboxes, ends)
     end(1, mailboxes, ends).post(0, Kind.ANSWER, {"answer": "old"})
-    assert server.receive(patience=0.5) is None
-    assert not server.heard(1)
+    assert server.receive(at_most=0.5) is None
+    assert not server.has_contact(1)
 
 
 def test_silence_is_noticed_and_work_is_not_taken_for_silence(
@@ -84,17 +87,17 @@ def test_silence_is_noticed_and_work_is_not_taken_for_silence(
 ) -> None:
     server, worker = end(0, mailboxes, ends, timeout=1.0), end(1, mailboxes, ends, timeout=1.0)
     worker.post(0, Kind.HELLO)
-    assert server.receive(patience=10.0) is not None
+    assert server.receive(at_most=10.0) is not None
     # Nothing but signs of life for three times as long as silence may last.
-    assert server.receive(patience=3.0) is None
-    worker.hush()
+    assert server.receive(at_most=3.0) is None
+    worker.stop_heartbeat()
     started = time.monotonic()
     with pytest.raises(SilentError, match="rank 1 was silent for 1 s"):
-        server.receive(patience=10.0)
+        server.receive(at_most=10.0)
     assert time.monotonic() - started < 3
 
 
-class Losing(MemoryLink):
+class Losing(MemoryTransport):
     """Loses the second message and says that it went."""
 
     count = 0
@@ -107,14 +110,14 @@ class Losing(MemoryLink):
 
 def test_a_message_that_was_lost_ends_the_run(mailboxes: Mailboxes, ends: list[Endpoint]) -> None:
     """A transport throws away what it cannot read; heartbeats alone would let both sides wait for ever."""
-    server = Server(end(0, mailboxes, ends), 2)
-    worker = end(1, mailboxes, ends, link=Losing)
+    server = Server(end(0, mailboxes, ends), 2, Situation())
+    worker = end(1, mailboxes, ends, transport=Losing)
     worker.post(0, Kind.HELLO)
-    server.take(Kind.HELLO)
+    server.wait_for(Kind.HELLO)
     worker.post(0, Kind.ANSWER, {"answer": "lost"})
     worker.post(0, Kind.ALIVE)
     with pytest.raises(RunError, match="rank 1 in start: a message of rank 1 was lost"):
-        server.take(Kind.ANSWER)
+        server.wait_for(Kind.ANSWER)
 
 
 def test_a_worker_that_was_started_again_learns_that_the_run_goes_on_without_it(
@@ -123,14 +126,14 @@ def test_a_worker_that_was_started_again_learns_that_the_run_goes_on_without_it(
     server = end(0, mailboxes, ends)
     server.post(1, Kind.OPEN)
     first = end(1, mailboxes, ends)
-    assert first.receive(patience=10.0) is not None
+    assert first.receive(at_most=10.0) is not None
     first.finish()
     mailboxes[1].queue.clear()
-    again = MemoryLink(1, mailboxes)
-    ends[1]._link.running = False
+    restarted = MemoryTransport(1, mailboxes)
+    ends[1]._transport.running = False
     server.post(1, Kind.TRAIN, {"clients": []})
-    ends.append(Endpoint(again, rank=1, size=2, backend="memory", timeout=30.0))
-    message = ends[-1].receive(patience=10.0)
+    ends.append(Endpoint(restarted, rank=1, size=2, backend="memory", timeout=30.0))
+    message = ends[-1].receive(at_most=10.0)
     assert message is not None
     assert message.kind is Kind.STOP
     assert message.content["text"] == (
@@ -144,12 +147,12 @@ def test_a_rank_that_the_run_has_not_got_is_not_listened_to(
     """A silo of another run that was given the address of this one."""
     server = end(0, mailboxes, ends)
     stray = Endpoint(
-        MemoryLink(2, mailboxes | {2: queue.Queue()}), rank=2, size=3, backend="memory", timeout=30
+        MemoryTransport(2, mailboxes | {2: queue.Queue()}), rank=2, size=3, backend="memory", timeout=30
     )
     ends.append(stray)
     stray.post(0, Kind.HELLO)
-    assert server.receive(patience=1.0) is None
-    assert not server.heard(2)
+    assert server.receive(at_most=1.0) is None
+    assert not server.has_contact(2)
 
 
 def test_who_was_suspended_does_not_take_the_others_for_dead(
@@ -157,7 +160,7 @@ def test_who_was_suspended_does_not_take_the_others_for_dead(
 ) -> None:
     server, worker = end(0, mailboxes, ends, timeout=5.0), end(1, mailboxes, ends, timeout=5.0)
     worker.post(0, Kind.HELLO)
-    assert server.receive(patience=10.0) is not None
+    assert server.receive(at_most=10.0) is not None
     real, jumped = time.monotonic, [0.0]
     wait = server._inbox.get
 
@@ -172,7 +175,7 @@ def test_who_was_suspended_does_not_take_the_others_for_dead(
         patch.setattr(
             "fedml_spurious.fedml_adapter.processes.endpoint.time.monotonic", lambda: real() + jumped[0]
         )
-        assert server.receive(patience=50.0) is None
+        assert server.receive(at_most=50.0) is None
 
 
 def test_a_message_that_is_too_large_is_refused_at_once(mailboxes: Mailboxes, ends: list[Endpoint]) -> None:

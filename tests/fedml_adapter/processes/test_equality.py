@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import copy
 import queue
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from memory_link import Mailboxes, MemoryLink
+from in_threads import CPU, remote
+from jobs import require_same_weights
+from memory_transport import Mailboxes, MemoryTransport
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
@@ -35,52 +33,10 @@ from fedml_spurious.experiment.tasks import (
 from fedml_spurious.fedml_adapter.local_workers import LocalWorkers
 from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
 from fedml_spurious.fedml_adapter.processes.messages import Kind
-from fedml_spurious.fedml_adapter.processes.ranks import silo_of_clients
-from fedml_spurious.fedml_adapter.processes.remote_workers import RemoteWorkers
-from fedml_spurious.fedml_adapter.processes.server import Server
 from fedml_spurious.fedml_adapter.processes.situation import Situation
 from fedml_spurious.fedml_adapter.processes.worker import Worker
-from fedml_spurious.learning.fedavg import Round, State, copy_state
-
-CPU = torch.device("cpu")
-
-
-@contextmanager
-def remote(
-    settings: Settings, splits: Path, workers: int, *, silos: bool
-) -> Iterator[tuple[RemoteWorkers, Endpoint]]:
-    """A server in this thread and workers in others, each with a split folder of its own."""
-    mailboxes: Mailboxes = {rank: queue.Queue() for rank in range(workers + 1)}
-    ends = {
-        rank: Endpoint(
-            MemoryLink(rank, mailboxes), rank=rank, size=workers + 1, backend="memory", timeout=60.0
-        )
-        for rank in mailboxes
-    }
-    data = SplitFolder(splits)
-    owners = silo_of_clients(settings, data.client_ids, workers + 1) if silos else None
-
-    def serve(rank: int) -> None:
-        own = frozenset(client for client, owner in owners.items() if owner == rank) if owners else None
-        worker = Worker(ends[rank], settings, SplitFolder(splits), CPU, Situation(), own_clients=own)
-        # Only now: initial weights are drawn from torch's generator, which all threads share.
-        ends[rank].post(0, Kind.HELLO)
-        worker.serve()
-
-    threads = [threading.Thread(target=serve, args=(rank,), daemon=True) for rank in range(1, workers + 1)]
-    for thread in threads:
-        thread.start()
-    server = Server(ends[0], workers + 1)
-    for _ in threads:
-        server.take(Kind.HELLO)
-    yield RemoteWorkers(server, settings, data, owners), ends[0]
-    for rank in server.ranks:
-        server.post(rank, Kind.FINISH, {})
-    for thread in threads:
-        thread.join(timeout=30)
-        assert not thread.is_alive()
-    for end in ends.values():
-        end.finish()
+from fedml_spurious.learning.fedavg import Round
+from fedml_spurious.learning.state_dicts import State, copy_state
 
 
 def everything(settings: Settings, data: SplitFolder, workers: Workers) -> tuple[list[State], list[Any]]:
@@ -142,28 +98,29 @@ def test_the_same_bits_as_one_process(
     if not alone:
         alone["found"] = everything(settings, data, LocalWorkers(settings, data, CPU))
     expected_states, expected = alone["found"]
-    with remote(settings, splits, workers, silos=silos) as (team, _):
-        states, answers = everything(settings, data, team)
+    with remote(settings, splits, workers, silos=silos) as (remote_workers, _):
+        states, answers = everything(settings, data, remote_workers)
     assert answers == expected
     assert len(states) == len(expected_states) == 3 + 4 * 2 * 2
     for state, other in zip(states, expected_states, strict=True):
-        assert state.keys() == other.keys()
-        assert all(torch.equal(value, other[name]) for name, value in state.items())
+        require_same_weights(state, other)
 
 
 def test_weights_travel_once_per_round_and_worker(settings: Settings, splits: Path) -> None:
     data = SplitFolder(splits)
     model = initial_network(settings, data, 0)
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    with remote(settings, splits, 2, silos=False) as (team, endpoint):
+    with remote(settings, splits, 2, silos=False) as (remote_workers, endpoint):
 
         def after_round(finished: Round) -> None:
-            team.use(finished.model, "any name")
-            in_order(team, [MeasureGlobal(client) for client in data.client_ids])
+            remote_workers.use(finished.model, "any name")
+            in_order(remote_workers, [MeasureGlobal(client) for client in data.client_ids])
 
-        team.train(0, model, start_round=0, after_round=after_round)
-        team.use(model, "fl0")
-        in_order(team, [CountFooled(client, eps) for client in data.client_ids for eps in (0.01, 0.02)])
+        remote_workers.train(0, model, start_round=0, after_round=after_round)
+        remote_workers.use(model, "fl0")
+        in_order(
+            remote_workers, [CountFooled(client, eps) for client in data.client_ids for eps in (0.01, 0.02)]
+        )
         messages, sent = endpoint.traffic["messages"], endpoint.traffic["bytes"]
     assert messages[Kind.TRAIN] == 3 * 2
     assert messages[Kind.TASK] == 3 * 4 + 4 * 2
@@ -174,8 +131,8 @@ def test_weights_travel_once_per_round_and_worker(settings: Settings, splits: Pa
 def test_a_silo_refuses_a_client_of_another(settings: Settings, splits: Path) -> None:
     data = SplitFolder(splits)
     mailboxes: Mailboxes = {0: queue.Queue(), 1: queue.Queue()}
-    end = Endpoint(MemoryLink(1, mailboxes), rank=1, size=2, backend="memory", timeout=60.0)
-    server = Endpoint(MemoryLink(0, mailboxes), rank=0, size=2, backend="memory", timeout=60.0)
+    end = Endpoint(MemoryTransport(1, mailboxes), rank=1, size=2, backend="memory", timeout=60.0)
+    server = Endpoint(MemoryTransport(0, mailboxes), rank=0, size=2, backend="memory", timeout=60.0)
     worker = Worker(end, settings, data, CPU, Situation(), own_clients=frozenset(data.client_ids[1:]))
     content = {"weights": "", "state": None, "fl_seed": 0, "round": 0, "clients": [0]}
     server.post(1, Kind.TRAIN, content)

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from jobs import Job, free_ports, mpirun
-from running import invoke, weights, without_time
+from jobs import Job, free_ports, mpirun, require_same_run
+from running import invoke
 
 TIMEOUT = 5.0
 
@@ -64,11 +63,6 @@ def job(config: dict[str, Any], tmp_path: Path) -> Iterator[Job]:
     job.clean_up()
 
 
-def require_same(folder: Path, reference: Path) -> None:
-    assert without_time(folder) == without_time(reference)
-    assert all(torch.equal(value, weights(reference)[name]) for name, value in weights(folder).items())
-
-
 @pytest.mark.parametrize(
     ("event", "doing"), [("round", "training, seed fl0"), ("client", "personalization, client")]
 )
@@ -87,7 +81,7 @@ def test_a_killed_worker_ends_the_run_which_then_resumes(
     assert "--resume" in output
     job.require_none_left()
     assert invoke(config, job.folder, "--resume").exit_code == 0
-    require_same(job.folder, reference)
+    require_same_run(job.folder, reference)
 
 
 def test_a_worker_that_hangs_is_given_up(job: Job, config: dict[str, Any], reference: Path) -> None:
@@ -104,7 +98,7 @@ def test_a_worker_that_hangs_is_given_up(job: Job, config: dict[str, Any], refer
     resumed = job.mpirun(2, "--resume")
     status, output = job.end(resumed)
     assert status == 0, output
-    require_same(job.folder, reference)
+    require_same_run(job.folder, reference)
 
 
 def test_a_server_that_dies_takes_its_workers_along(job: Job) -> None:
@@ -172,7 +166,7 @@ def test_a_log_on_a_full_disk_costs_no_results(job: Job, config: dict[str, Any],
     (job.folder / "logs" / "rank1.log").symlink_to("/dev/full")
     status, output = job.end(job.mpirun(2))
     assert status == 0, output
-    require_same(job.folder, reference)
+    require_same_run(job.folder, reference)
 
 
 def test_an_interrupted_server_tells_its_silos(job: Job, tmp_path: Path) -> None:
@@ -285,4 +279,4 @@ def test_over_grpc_a_killed_silo_or_server_ends_the_others(
     job.require_none_left()
     shutil.rmtree(job.folder / "silos", ignore_errors=True)
     assert invoke(config, job.folder, "--resume").exit_code == 0
-    require_same(job.folder, reference)
+    require_same_run(job.folder, reference)

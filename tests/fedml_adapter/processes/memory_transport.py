@@ -11,7 +11,7 @@ from fedml.core.distributed.communication.base_com_manager import BaseCommunicat
 Mailboxes = dict[int, "queue.Queue[bytes]"]
 
 
-class MemoryLink(BaseCommunicationManager):  # type: ignore[misc]  # FedML has no types
+class MemoryTransport(BaseCommunicationManager):  # type: ignore[misc]  # FedML has no types
     """FedML's interface of a transport, over queues."""
 
     def __init__(self, rank: int, mailboxes: Mailboxes) -> None:

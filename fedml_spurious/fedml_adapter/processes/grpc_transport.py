@@ -20,11 +20,9 @@ from fedml.core.distributed.communication.grpc.grpc_comm_manager import GRPCComm
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import write_text
+from fedml_spurious.fedml_adapter.processes.timing import GRPC_STOP_GRACE, POLL
 
 logger = logging.getLogger(__name__)
-
-_WAIT = 0.2
-_GRACE = 5.0
 
 # All that a message of ours is made of: FedML's envelope, plain data and NumPy arrays.
 _ALLOWED = {
@@ -44,7 +42,7 @@ class _MessageUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-class GrpcLink(GRPCCommManager):  # type: ignore[misc]  # FedML has no types
+class GrpcTransport(GRPCCommManager):  # type: ignore[misc]  # FedML has no types
     """FedML's transport over GRPC, bound to the address of its rank alone.
 
     Where FedML finds no address it listens on all interfaces; here every rank has one.
@@ -69,10 +67,10 @@ class GrpcLink(GRPCCommManager):  # type: ignore[misc]  # FedML has no types
         super().__init__(str(path), client_rank=rank, client_num=len(addresses), args=Namespace())
 
     def message_handling_subroutine(self) -> None:
-        """Pass messages on until the link is stopped."""
+        """Pass messages on until the transport is stopped."""
         while self.is_running:
             try:
-                content = self.grpc_servicer.message_q.get(timeout=_WAIT)
+                content = self.grpc_servicer.message_q.get(timeout=POLL)
             except queue.Empty:
                 continue
             try:
@@ -85,7 +83,7 @@ class GrpcLink(GRPCCommManager):  # type: ignore[misc]  # FedML has no types
 
         FedML cuts them off; they would take what came for lost and send it again, to nobody.
         """
-        self.grpc_server.stop(_GRACE).wait()
+        self.grpc_server.stop(GRPC_STOP_GRACE).wait()
         self.is_running = False
 
 

@@ -6,18 +6,18 @@ import queue
 
 from fedml.core.distributed.communication.mpi.com_manager import MpiCommunicationManager
 
-_WAIT = 0.2
+from fedml_spurious.fedml_adapter.processes.timing import POLL
 
 
-class MpiLink(MpiCommunicationManager):  # type: ignore[misc]  # FedML has no types
+class MpiTransport(MpiCommunicationManager):  # type: ignore[misc]  # FedML has no types
     """FedML's transport over MPI."""
 
     def handle_receive_message(self) -> None:
-        """Pass messages on until the link is stopped."""
+        """Pass messages on until the transport is stopped."""
         self._notify_connection_ready()
         while not self._stop_running:
             try:
-                message = self.q_receiver.get(timeout=_WAIT)
+                message = self.q_receiver.get(timeout=POLL)
             except queue.Empty:
                 continue
             self.notify(message)

@@ -1,0 +1,85 @@
+"""Averaging against rational arithmetic and against FedML's own."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from fedml.core import FedMLAggOperator
+from networks import trained
+
+from fedml_spurious.learning.state_dicts import copy_state
+from fedml_spurious.learning.weighted_sum import WeightedSum, average
+
+
+def test_weights_are_shares_of_samples() -> None:
+    """(1 * 1 + 2 * 3 + 5 * 7) / 8 = 42 / 8, exact in binary."""
+    updates = [(count, {"w": torch.tensor([value])}) for count, value in ((1, 1.0), (2, 3.0), (5, 7.0))]
+    expected = Fraction(1 * 1 + 2 * 3 + 5 * 7, 8)
+    assert average(updates)["w"].item() == float(expected)
+
+
+def test_batchnorm_statistics_are_averaged_and_counters_stay_integers() -> None:
+    first, second = trained(1, batches=3), trained(2, batches=7)
+    state = average([(3, first.state_dict()), (1, second.state_dict())])
+    for name in ("1.running_mean", "1.running_var", "0.weight"):
+        expected = 0.75 * first.state_dict()[name].double() + 0.25 * second.state_dict()[name].double()
+        torch.testing.assert_close(state[name].double(), expected, rtol=1e-6, atol=1e-7)
+    assert state["1.num_batches_tracked"].dtype == torch.int64
+    assert state["1.num_batches_tracked"].item() == 7
+
+
+def test_the_clients_tensors_are_left_alone() -> None:
+    """FedML's aggregation adds into the first client's dictionary."""
+    updates = [(1, {"w": torch.ones(2)}), (3, {"w": torch.zeros(2)})]
+    average(updates)["w"].fill_(9.0)
+    assert updates[0][1]["w"].tolist() == [1.0, 1.0]
+    assert updates[1][1]["w"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("grouping", [[[0, 1, 2, 3, 4]], [[4, 2], [0, 3, 1]], [[3], [1], [4, 0], [2]]])
+def test_the_sum_is_exact_in_every_order_and_grouping(grouping: list[list[int]]) -> None:
+    """Against rational arithmetic, on values for which plain double-precision sums depend on the order."""
+    rng = np.random.default_rng(0)
+    counts = [100_003, 7, 64, 501, 3]
+    magnitudes = np.array([1.0, 1e-9, 1e6, -1e6, 1e-3])[:, None]
+    values = (magnitudes * rng.standard_normal((5, 70_000))).astype(np.float32)
+    values[3, 0] = -values[2, 0]
+    whole = WeightedSum()
+    for group in grouping:
+        part = WeightedSum()
+        for client in group:
+            part.add(counts[client], {"w": torch.from_numpy(values[client]).view(7, 10_000)})
+        whole.merge(part)
+    actual = whole.mean()["w"].view(-1)
+    for place in (0, 1, 31_999, 32_768, 69_999):
+        exact = sum(
+            Fraction(count) * Fraction(float(row[place])) for count, row in zip(counts, values, strict=True)
+        )
+        # One rounding of the exact sum, one of the quotient, one to single precision.
+        assert actual[place].item() == float(np.float32(float(exact) / sum(counts)))
+
+
+def test_parity_with_fedmls_own_aggregation() -> None:
+    """FedML 0.9.6, FedMLAggOperator.agg with the FedAvg optimizer, on every floating-point entry."""
+    updates = [(count, copy_state(trained(count, batches=2))) for count in (11, 501, 64)]
+    ours = average(updates)
+    theirs = FedMLAggOperator.agg(
+        Namespace(federated_optimizer="FedAvg"),
+        [(count, {name: value.clone() for name, value in state.items()}) for count, state in updates],
+    )
+    compared = 0
+    for name, value in ours.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-7)
+            compared += 1
+    assert compared == 8
+
+
+@pytest.mark.parametrize("updates", [[], [(0, {"w": torch.ones(1)})]])
+def test_nothing_to_average_is_refused(updates: list[tuple[int, dict[str, torch.Tensor]]]) -> None:
+    with pytest.raises(ValueError, match="at least 1 sample"):
+        average(updates)
