@@ -46,6 +46,21 @@ class WeightedSum:
         head: the rounded sums by name, in double precision; integer buffers as they are.
         tail: what rounding left out, for the floating-point entries.
         types: types of the clients' tensors.
+
+    Examples:
+        Two large models cancel. In single precision the small third one can be lost with them; here it
+        stays, in whatever order they are added.
+
+        >>> clients = [(1, 1e8), (1, -1e8), (2, 0.5)]
+        >>> sum(count * torch.tensor(w) for count, w in [clients[2], *clients[:2]]).item()
+        0.0
+        >>> for order in (clients, clients[::-1]):
+        ...     total = WeightedSum()
+        ...     for count, w in order:
+        ...         total.add(count, {"w": torch.tensor([w])})
+        ...     total.mean()
+        {'w': tensor([0.2500])}
+        {'w': tensor([0.2500])}
     """
 
     def __init__(self) -> None:
