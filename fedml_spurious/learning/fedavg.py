@@ -48,19 +48,19 @@ class WeightedSum:
         types: types of the clients' tensors.
 
     Examples:
-        Two large models cancel. In single precision the small third one can be lost with them; here it
-        stays, in whatever order they are added.
+        Two large models cancel, and rounding in between changes the small one, in double precision too. Here
+        it stays what it was, in whatever order they are added.
 
-        >>> clients = [(1, 1e8), (1, -1e8), (2, 0.5)]
-        >>> sum(count * torch.tensor(w) for count, w in [clients[2], *clients[:2]]).item()
-        0.0
+        >>> clients = [(1, 2.0**46), (2, 0.1), (1, -(2.0**46))]
+        >>> sum(count * w for count, w in clients) / 4
+        0.05078125
         >>> for order in (clients, clients[::-1]):
         ...     total = WeightedSum()
         ...     for count, w in order:
         ...         total.add(count, {"w": torch.tensor([w])})
         ...     total.mean()
-        {'w': tensor([0.2500])}
-        {'w': tensor([0.2500])}
+        {'w': tensor([0.0500])}
+        {'w': tensor([0.0500])}
     """
 
     def __init__(self) -> None:
