@@ -8,7 +8,7 @@ DESCRIPTION := setup.py pyproject.toml fedml_spurious.pth
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart mpi install test check dist clean
+.PHONY: help quickstart mpi install test check format docs dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,13 @@ check: .venv/.installed-dev ## lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+format: .venv/.installed-dev ## sort imports, format the code
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/.installed ## write docs/configuration.md from the docstrings of the settings
+	page=$$($(BIN)/python -m fedml_spurious.config.reference) && printf '%s\n' "$$page" > docs/configuration.md
 
 dist: .venv/.installed-dev ## build the wheel and the source archive in dist/
 	rm -rf build dist

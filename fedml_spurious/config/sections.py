@@ -69,7 +69,7 @@ def _refuse_repeats(section: Section, *keys: str) -> None:
 
 
 class CommonArgs(Section):
-    """``common_args``.
+    """``common_args``: what kind of run it is, in FedML's words.
 
     Attributes:
         training_type: ``simulation``, or ``cross_silo``, where every process but the server owns its clients
@@ -109,7 +109,7 @@ def _check_options(given: Any, info: ValidationInfo) -> PartitionOptions | None:
 
 
 class DataArgs(Section):
-    """``data_args``.
+    """``data_args``: the split files, or how they are made for the run.
 
     Attributes:
         dataset: name of the data set; the split files are ``<dataset>_train.h5`` and so on.
@@ -141,7 +141,7 @@ class DataArgs(Section):
 
 
 class ModelArgs(Section):
-    """``model_args``.
+    """``model_args``: the network.
 
     Attributes:
         model: ``cnn_28x28``, ``cnn_64x64``, or ``module:factory``.
@@ -156,6 +156,8 @@ class TrainArgs(Section):
     """``train_args``: the federated step (appendix C.2).
 
     Attributes:
+        federated_optimizer: FedML's key; only ``FedAvg``.
+        client_optimizer: FedML's key; only ``adam``, which is fresh for every client and round.
         client_num_in_total: number of clients; taken from the split files where it is absent.
         client_num_per_round: clients that train in a round.
         comm_round: number of rounds.
@@ -193,7 +195,7 @@ class TrainArgs(Section):
 
 
 class ValidationArgs(Section):
-    """``validation_args``.
+    """``validation_args``: how often the global model is measured.
 
     Attributes:
         frequency_of_the_test: rounds between measurements of the global model; the last is always measured.
@@ -203,7 +205,7 @@ class ValidationArgs(Section):
 
 
 class DeviceArgs(Section):
-    """``device_args``.
+    """``device_args``: GPUs and threads.
 
     Attributes:
         using_gpu: train on CUDA.
@@ -332,7 +334,7 @@ class AttackArgs(Section):
 
 
 class PersonalizationArgs(Section):
-    """``personalization_args``; every method adds a section of its own name with its options.
+    """``personalization_args``: the fine-tuning; every method adds a section of its name with its options.
 
     Attributes:
         epochs: epochs of the fine-tuning; the paper has 5 on MNIST, 10 on CelebA and Coil20.

@@ -34,7 +34,7 @@ _PACKAGES = ("fedml", "torch", "torchvision", "numpy", "h5py", "pydantic")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run (see the contract in the README).
+    """Paths of a run (see docs/usage.md).
 
     Attributes:
         path: the folder.

@@ -43,6 +43,15 @@ def pgd(
 
     Raises:
         ValueError: unknown norm, negative budget or step, or no steps.
+
+    Examples:
+        The loss of a linear classifier rises in the same direction everywhere, here against the weights of
+        class 0, so the attack ends in a corner of the ball. The last pixel meets the range of images.
+
+        >>> weight = torch.tensor([[1.0, -1.0, -1.0], [0.0, 0.0, 0.0]])
+        >>> x, y = torch.tensor([[0.5, 0.5, 0.875]]), torch.tensor([0])
+        >>> pgd(lambda images: images @ weight.T, x, y, norm="linf", eps=0.25, step_size=0.125, steps=3)
+        tensor([[0.2500, 0.7500, 1.0000]])
     """
     if norm not in ("linf", "l2"):
         raise ValueError(f"norm: expected 'linf' or 'l2', got {norm!r}")

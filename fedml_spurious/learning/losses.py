@@ -39,6 +39,19 @@ def adversarial_disagreement(logits_p: Tensor, z_g: Tensor) -> Tensor:
 
     Returns:
         A scalar, at least the entropy of ``z_g``.
+
+    Examples:
+        With two classes both terms of the sum are ``-log(1/2)`` where the personal model cannot decide, and
+        where it gives the logits ``log 3`` and 0 the probabilities are 3/4 and 1/4.
+
+        >>> import math
+        >>> z_g = torch.tensor([[1.0, 0.0]])
+        >>> undecided = adversarial_disagreement(torch.tensor([[0.0, 0.0]]), z_g)
+        >>> math.isclose(undecided, 2 * math.log(2), rel_tol=1e-6)
+        True
+        >>> alike = adversarial_disagreement(torch.tensor([[math.log(3), 0.0]]), z_g)
+        >>> math.isclose(alike, 2 * math.log(4 / 3), rel_tol=1e-6)
+        True
     """
     z_g = z_g.detach()
     log_z_p = logits_p.log_softmax(dim=-1)

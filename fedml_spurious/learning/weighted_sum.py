@@ -26,6 +26,21 @@ class WeightedSum:
         head: the rounded sums by name, in double precision; integer buffers as they are.
         tail: what rounding left out, for the floating-point entries.
         types: types of the clients' tensors.
+
+    Examples:
+        Two large models cancel, and rounding in between changes the small one, in double precision too. Here
+        it stays what it was, in whatever order they are added.
+
+        >>> clients = [(1, 2.0**46), (2, 0.1), (1, -(2.0**46))]
+        >>> sum(count * w for count, w in clients) / 4
+        0.05078125
+        >>> for order in (clients, clients[::-1]):
+        ...     total = WeightedSum()
+        ...     for count, w in order:
+        ...         total.add(count, {"w": torch.tensor([w])})
+        ...     total.mean()
+        {'w': tensor([0.0500])}
+        {'w': tensor([0.0500])}
     """
 
     def __init__(self) -> None:

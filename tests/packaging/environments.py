@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-SOURCES = ("setup.py", "pyproject.toml", "fedml_spurious.pth", "README.md")
+SOURCES = ("setup.py", "pyproject.toml", "fedml_spurious.pth", "README.md", "LICENSE")
 PACKAGES = ("fedml_spurious", "data_partition", "fedml_configs")
 # What `fedml` does, for several command lines at the price of one import of FedML.
 MANY_FEDML_COMMANDS = """

@@ -20,11 +20,21 @@ def archive(wheel: Path) -> zipfile.ZipFile:
 def test_every_module_and_configuration_is_in_the_wheel(archive: zipfile.ZipFile, sources: Path) -> None:
     modules = [path for package in PACKAGES for path in (sources / package).rglob("*.py")]
     configurations = list((sources / "fedml_configs").glob("*.yaml"))
-    counts = list((sources / "data_partition/group_counts").glob("*.yaml"))
+    counts = list((sources / "data_partition/celeba/group_counts").glob("*.yaml"))
     assert configurations
     assert counts
     expected = {str(path.relative_to(sources)) for path in modules + configurations + counts}
     assert expected <= set(archive.namelist())
+
+
+def test_the_wheel_has_the_type_markers_and_the_licence(archive: zipfile.ZipFile) -> None:
+    names = archive.namelist()
+    assert {"fedml_spurious/py.typed", "data_partition/py.typed"} <= set(names)
+    (licence,) = [name for name in names if name.endswith("/licenses/LICENSE")]
+    assert archive.read(licence) == (REPOSITORY / "LICENSE").read_bytes()
+    metadata = archive.read(licence.partition("/")[0] + "/METADATA").decode()
+    for line in ("License: Apache-2.0", "License-File: LICENSE", "Classifier: Typing :: Typed"):
+        assert f"{line}\n" in metadata
 
 
 def test_nothing_is_installed_under_a_name_of_others(archive: zipfile.ZipFile) -> None:
