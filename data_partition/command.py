@@ -101,8 +101,10 @@ def _metavar(annotation: Any) -> str:
 @contextlib.contextmanager
 def _shown_progress(title: str) -> Iterator[Progress]:
     """A bar with the remaining time on a terminal, plain lines elsewhere, from the first report on."""
+    # Rich is what takes longest to import here, and --help does without it.
     from rich.console import Console
 
+    # The same.
     from fedml_spurious.common.progress import Stage, stage
 
     with contextlib.ExitStack() as stack:

@@ -6,18 +6,17 @@ Run as ``python -m data_partition.inspect DIR [--check]``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import numpy.typing as npt
 
+from data_partition.split_files.check import find_problems
+from data_partition.split_files.folder import SplitFolder
+from data_partition.split_files.pictures import draw_folder
+from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.cli_errors import friendly
 from fedml_spurious.common.errors import InputError
-
-if TYPE_CHECKING:
-    from data_partition.split_files.folder import SplitFolder
-    from fedml_spurious.common.arrays import IndexArray
 
 _SHOWN_PROBLEMS = 20
 
@@ -89,10 +88,6 @@ def command(folder: Path, name: str | None, check: bool, png: Path | None, clien
 
     Checksums are always checked.
     """
-    from data_partition.split_files.check import find_problems
-    from data_partition.split_files.folder import SplitFolder
-    from data_partition.split_files.pictures import draw_folder
-
     splits = SplitFolder(folder, name=name)
     click.echo(summarize_arrays(splits))
     if check:

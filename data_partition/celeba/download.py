@@ -20,6 +20,7 @@ def download_celeba(raw: Path) -> None:
     Raises:
         RunError: the host refused, which Google Drive often does, or sent something else.
     """
+    # Torchvision imports torch, which only a download needs.
     from torchvision.datasets import CelebA
     from torchvision.datasets.utils import check_integrity, download_file_from_google_drive
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from data_partition.celeba.labels import ATTRIBUTES_FILE, image_name
 from fedml_spurious.common.arrays import IndexArray
@@ -148,8 +149,6 @@ def decode(content: bytes, where: str, number: int) -> npt.NDArray[np.uint8]:
     Raises:
         InputError: no image, a damaged one, or one of another size.
     """
-    from PIL import Image
-
     row = f"(described in {ATTRIBUTES_FILE}, line {number + 2})"
     try:
         with Image.open(io.BytesIO(content)) as image:

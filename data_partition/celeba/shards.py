@@ -23,6 +23,7 @@ from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 
 from data_partition.celeba.images import IMAGE_SHAPE, ImageSource, decode
 from fedml_spurious.common.arrays import IndexArray
@@ -162,9 +163,7 @@ def decoded_clients(
 
 
 def _pillow_version() -> str:
-    from PIL import __version__
-
-    return str(__version__)
+    return str(PIL.__version__)
 
 
 def _decode_shard(source: ImageSource, numbers: IndexArray, shard: Path) -> None:

@@ -131,6 +131,7 @@ def download_coil20(raw: Path) -> None:
     Raises:
         RunError: no server gave it.
     """
+    # Torchvision imports torch, which only a download needs.
     from torchvision.datasets.utils import download_url
 
     if (raw / _FOLDER).is_dir() or (raw / _ARCHIVE).exists():

@@ -179,6 +179,7 @@ def download_mnist(raw: Path) -> None:
     Raises:
         RunError: no server gave them.
     """
+    # Torchvision imports torch, which only a download needs.
     from torchvision.datasets import MNIST
     from torchvision.datasets.utils import check_integrity, download_url
 

@@ -54,6 +54,7 @@ def _mpi_transport(rank: Rank) -> MpiTransport:
     # mpi4py is optional.
     from mpi4py import MPI
 
+    # It needs mpi4py too.
     from fedml_spurious.fedml_adapter.processes.mpi_transport import MpiTransport
 
     world = MPI.COMM_WORLD
