@@ -33,7 +33,7 @@ def test_the_wheel_has_the_type_markers_and_the_licence(archive: zipfile.ZipFile
     (licence,) = [name for name in names if name.endswith("/licenses/LICENSE")]
     assert archive.read(licence) == (REPOSITORY / "LICENSE").read_bytes()
     metadata = archive.read(licence.partition("/")[0] + "/METADATA").decode()
-    for line in ("License: Apache-2.0", "License-File: LICENSE", "Classifier: Typing :: Typed"):
+    for line in ("License-Expression: Apache-2.0", "License-File: LICENSE", "Classifier: Typing :: Typed"):
         assert f"{line}\n" in metadata
 
 
