@@ -75,15 +75,15 @@ def test_the_losses_are_those_of_the_methods(
     monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, float]
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import gpu  # found only on the path that is set above
+    import gpu_work  # found only on the path that is set above
 
-    size, device = gpu.QUICK["small"], torch.device("cpu")
-    samples = gpu.make_samples(size, 0, device)
+    size, device = gpu_work.QUICK["small"], torch.device("cpu")
+    samples = gpu_work.make_samples(size, 0, device)
     model, global_model = size.model(device, seed=1), size.model(device, seed=2)
     method = METHODS[name](METHODS[name].settings_type(**options))
     w_g = tuple(global_model.parameters())
     x, y, x_adv, z_g, aligned = vars(samples).values()
     expected = method.loss(model, Batch(x, y, x_adv, z_g, w_g, aligned, global_model))
     model.load_state_dict(size.model(device, seed=1).state_dict())  # the batch moved BatchNorm statistics
-    actual = gpu.objectives(samples, global_model)[name](model, torch.arange(len(y)))
+    actual = gpu_work.objectives(samples, global_model)[name](model, torch.arange(len(y)))
     assert torch.equal(actual, expected)
