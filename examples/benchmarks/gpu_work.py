@@ -115,7 +115,7 @@ def objectives(samples: Samples, global_model: nn.Module) -> dict[str, Loss]:
     """The objectives of a round and of four methods, written with the package's own terms.
 
     The methods' classes need pydantic, which a bare image lacks; a test compares the values with theirs. Like
-    there, every method's batch gathers all that any method may read.
+    there, a batch gathers images, labels and groups, and adversarial examples where the loss reads them.
     """
     w_g = tuple(parameter.detach() for parameter in global_model.parameters())
 
@@ -123,11 +123,12 @@ def objectives(samples: Samples, global_model: nn.Module) -> dict[str, Loss]:
         return F.cross_entropy(model(samples.x[rows]), samples.y[rows])
 
     def tuned(model: nn.Module, rows: Tensor, lam_adv: float, lam_l2: float) -> Tensor:
-        x, y, x_adv, z_g, _ = (value[rows] for value in vars(samples).values())
+        x, y, _ = samples.x[rows], samples.y[rows], samples.aligned[rows]
         loss = F.cross_entropy(model(x), y)
         if lam_adv:
             with batchnorm_in_eval_mode(model):
-                loss = loss + lam_adv * adversarial_disagreement(model(x_adv), z_g)
+                logits_p, z_g = model(samples.x_adv[rows]), samples.z_g[rows]
+                loss = loss + lam_adv * adversarial_disagreement(logits_p, z_g)
         if lam_l2:
             loss = loss + lam_l2 * l2_distance(model.parameters(), w_g)
         return loss
@@ -262,7 +263,8 @@ def personalize(
     for step in local_steps(model, size.local_training(size.tuning_epochs), train, loss):
         if step.epoch_ends:
             score = evaluate(model, val.x, val.y).correct
-            evaluate(model, val.x_adv, val.y)
+            if method == "ours":  # whose score alone reads the adversarial examples
+                evaluate(model, val.x_adv, val.y)
             if score > best_score:
                 best_score = score
                 state = {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import Batch
 
 BENCHMARKS = Path(__file__).parents[2] / "examples" / "benchmarks"
 
@@ -81,9 +81,8 @@ def test_the_losses_are_those_of_the_methods(
     samples = gpu_work.make_samples(size, 0, device)
     model, global_model = size.model(device, seed=1), size.model(device, seed=2)
     method = METHODS[name](METHODS[name].settings_type(**options))
-    w_g = tuple(global_model.parameters())
-    x, y, x_adv, z_g, aligned = vars(samples).values()
-    expected = method.loss(model, Batch(x, y, x_adv, z_g, w_g, aligned, global_model))
+    batch = SimpleNamespace(**vars(samples), w_g=tuple(global_model.parameters()), f_g=global_model)
+    expected = method.loss(model, batch)
     model.load_state_dict(size.model(device, seed=1).state_dict())  # the batch moved BatchNorm statistics
-    actual = gpu_work.objectives(samples, global_model)[name](model, torch.arange(len(y)))
+    actual = gpu_work.objectives(samples, global_model)[name](model, torch.arange(len(samples.y)))
     assert torch.equal(actual, expected)
