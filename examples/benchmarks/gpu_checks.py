@@ -1,0 +1,98 @@
+"""What the GPU benchmark checks: a function per item, whose answer is the rows of a table."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import torch
+from gpu_work import (
+    CLIENTS,
+    Bench,
+    Row,
+    digest,
+    local_steps,
+    make_samples,
+    objectives,
+)
+
+from fedml_spurious.learning.fedavg import WeightedSum, average, copy_state
+
+
+def same_sums(bench: Bench) -> list[Row]:
+    """Whether ``WeightedSum`` gives the bits of the CPU on the device, in several groupings."""
+    size = bench.sizes["mnist"]
+    rng = torch.Generator().manual_seed(0)
+    updates = []
+    for client in range(CLIENTS):
+        state = copy_state(size.model(torch.device("cpu"), seed=client))
+        for value in state.values():
+            if value.is_floating_point():  # magnitudes of 2^-8 to 2^8, so that additions do round
+                value.mul_(torch.exp2(torch.randint(-8, 9, value.shape, generator=rng).float()))
+        updates.append((1000 + 7 * client, state))
+    expected = digest(average(updates))
+    number = sum(value.numel() for value in updates[0][1].values())
+    rows = []
+    for grouping in ([[0, 1, 2, 3, 4]], [[4, 2, 0, 3, 1]], [[0, 1], [2, 3, 4]], [[4], [3], [2], [1], [0]]):
+        total = WeightedSum()
+        for group in grouping:
+            part = WeightedSum()
+            for client in group:
+                count, state = updates[client]
+                part.add(count, {name: value.to(bench.device) for name, value in state.items()})
+            total.merge(part)
+        equal = digest(total.mean()) == expected
+        rows.append({"clients by process": str(grouping), "values": number, "equals the CPU": equal})
+    return rows
+
+
+def same_training(bench: Bench) -> list[Row]:
+    """Whether the same training gives the same bits twice."""
+    rows = []
+    for name, size in bench.sizes.items():
+        samples = make_samples(size, 0, bench.device)
+        for method in ("round", "ours"):
+            found = []
+            for _ in range(2):
+                model = size.model(bench.device)
+                loss = objectives(samples, size.model(bench.device))[method]
+                steps = list(local_steps(model, size.local_training(2), samples, loss))
+                found.append(digest(model.state_dict()))
+            rows.append(
+                {"size": name, "method": method, "steps": len(steps), "same bits twice": len(set(found)) == 1}
+            )
+    return rows
+
+
+def synchronisations(bench: Bench) -> list[Row]:
+    """Where a step makes the host wait for the device.
+
+    ``torch.cuda.set_sync_debug_mode("error")`` would stop at the first of the places that ``"warn"`` lists.
+    """
+    if bench.device.type != "cuda":
+        return [{"method": "all", "syncs per step": "skipped: needs CUDA", "where": ""}]
+    size, rows = bench.sizes["small"], []
+    for method in ("round", "ft", "ours"):
+        samples = make_samples(size, 0, bench.device)
+        model = size.model(bench.device)
+        loss = objectives(samples, size.model(bench.device))[method]
+        steps = local_steps(model, size.local_training(10), samples, loss)
+        list(islice(steps, 3))
+        count = 7
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                list(islice(steps, count))
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        places = Counter(
+            f"{Path(w.filename).name}:{w.lineno}"
+            for w in caught
+            if "called a synchronizing" in str(w.message)
+        )
+        where = ", ".join(f"{place} ({times / count:.3g})" for place, times in places.items()) or "nowhere"
+        rows.append({"method": method, "syncs per step": places.total() / count, "where": where})
+    return rows
