@@ -142,12 +142,12 @@ def _without_null(shape: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _type(shape: Mapping[str, Any], plural: str = "") -> str:
-    kind = shape.get("type")
+    kind = shape.get("type", "object")  # the options of a partition, whose keys depend on the data set
     if kind == "array":
         items = shape.get("items") or shape["prefixItems"][0]
         return f"list{plural} of {_type(_without_null(items), 's')}"
     if kind == "object":
-        inner = shape["additionalProperties"]
+        inner = shape.get("additionalProperties", True)
         return f"section{plural}" if inner is True else f"section{plural} of {_type(inner, 's')}"
     return _NAMES[str(kind)] + plural
 
