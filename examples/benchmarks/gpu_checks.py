@@ -18,7 +18,8 @@ from gpu_work import (
     objectives,
 )
 
-from fedml_spurious.learning.fedavg import WeightedSum, average, copy_state
+from fedml_spurious.learning.state_dicts import copy_state
+from fedml_spurious.learning.weighted_sum import WeightedSum, average
 
 
 def same_sums(bench: Bench) -> list[Row]:

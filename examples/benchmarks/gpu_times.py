@@ -39,10 +39,11 @@ from gpu_work import (
 from torch import nn
 
 from fedml_spurious.learning.attacks import Attack
-from fedml_spurious.learning.fedavg import State, WeightedSum, average, copy_state, load_state
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.modes import frozen
+from fedml_spurious.learning.state_dicts import State, copy_state, load_state
 from fedml_spurious.learning.training import Step
+from fedml_spurious.learning.weighted_sum import WeightedSum, average
 
 GRAPHS_PAY_ABOVE = 1.3  # host over device time of a step
 ATTACK = Attack("linf", 0.031)

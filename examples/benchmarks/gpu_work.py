@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
-from fedml_spurious.learning.fedavg import State, WeightedSum, average, copy_state, load_state
 from fedml_spurious.learning.losses import adversarial_disagreement, l2_distance
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.models import IMAGE_SIZES, build_model
 from fedml_spurious.learning.modes import batchnorm_in_eval_mode
+from fedml_spurious.learning.state_dicts import State, copy_state, load_state
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
+from fedml_spurious.learning.weighted_sum import WeightedSum, average
 
 CLIENTS = 5  # of a round
 Loss = Callable[[nn.Module, Tensor], Tensor]
