@@ -1,4 +1,4 @@
-"""Which dataclasses may travel between the processes of a run: a closed list that every type joins itself."""
+"""Which types may travel between the processes of a run: a closed list that every type joins itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from types import MappingProxyType
 from typing import TypeVar
+
+from pydantic import BaseModel
 
 _TypeT = TypeVar("_TypeT", bound=type)
 _registered: dict[str, type] = {}
@@ -31,6 +33,16 @@ def travels(kind: _TypeT) -> _TypeT:
             "of this name; give it another one"
         )
     return kind
+
+
+def let_travel(kind: type[BaseModel]) -> None:
+    """Let objects of a settings class be sent, under its full name; a class defined anew takes its place."""
+    _registered[name_of(kind)] = kind
+
+
+def name_of(kind: type) -> str:
+    """The name under which objects of a type travel."""
+    return f"{kind.__module__}.{kind.__qualname__}" if issubclass(kind, BaseModel) else kind.__name__
 
 
 def travelling_types() -> Mapping[str, type]:

@@ -78,20 +78,10 @@ class Settings(Section):
         types = [find_method(entry) for entry in self.experiment_args.methods if entry != GLOBAL]
         return {found.name: found for found in types}[name]
 
-    def options(self, name: str) -> dict[str, Any]:
-        """Options of a method of this run that are one value; none for the global model."""
-        if name == GLOBAL:
-            return {}
-        own = getattr(self.personalization_args, name).model_dump()
-        return {key: value for key, value in own.items() if is_one_value(value)}
-
-    def method(self, name: str, options: Mapping[str, Any] | None = None) -> Personalizer[Any] | None:
-        """A method of this run with its options, some of them replaced; None is the global model."""
-        if name == GLOBAL:
-            return None
-        found = self.method_type(name)
-        own = getattr(self.personalization_args, name).model_dump()
-        return found(found.settings_type(**{**own, **(options or {})}))
+    def options(self, name: str) -> MethodSettings | None:
+        """Options of a method of this run; None for the global model, which has none."""
+        found: MethodSettings | None = None if name == GLOBAL else getattr(self.personalization_args, name)
+        return found
 
     def grids(self) -> dict[str, dict[str, tuple[float, ...]]]:
         """Values of a coefficient among which tuning chooses, ascending, by method of this run and option."""
@@ -104,12 +94,11 @@ class Settings(Section):
             }
         return {name: grid for name, grid in found.items() if name in self.methods()}
 
-    def methods(self) -> dict[str, Personalizer[Any] | None]:
-        """The methods by name, in the order of the table, with their options; None is the global model."""
-        names = [
+    def methods(self) -> list[str]:
+        """The methods by the names that they have in tables, in the order of the table."""
+        return [
             entry if entry == GLOBAL else find_method(entry).name for entry in self.experiment_args.methods
         ]
-        return {name: self.method(name) for name in names}
 
     def fine_tuning(self) -> LocalTraining:
         """How a client fine-tunes."""
@@ -126,11 +115,6 @@ def _taken(own: MethodSettings, option: str, value: float) -> float:
     """A value of a grid as the method's options take it: 1 as 1.0 where they have decimals."""
     taken: float = getattr(type(own)(**{**own.model_dump(), option: value}), option)
     return taken
-
-
-def is_one_value(value: Any) -> bool:
-    """Whether an option is a number, a text or a truth value, and no list or section."""
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _check_grid(name: str, own: Any, option: str, values: Sequence[float]) -> None:

@@ -93,9 +93,9 @@ class ClientStep:
 
     def run(self, key: ResultKey) -> Outcome:
         """Personalize as the work says, and measure."""
-        method = self.settings.method(key.method, dict(key.options))
-        if method is None or key.p_seed is None:
+        if key.options is None or key.p_seed is None:
             return Outcome(self._result(key, self.model, val_acc=self._val_accuracy(self.model)))
+        method = self.settings.method_type(key.method)(key.options)
         view = self.view(key.p_seed)
         rows: list[dict[str, Any]] = []
         started = time.perf_counter()

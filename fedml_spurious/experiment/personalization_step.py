@@ -127,7 +127,7 @@ class _Executor:
             key = task.key
             self.store.add(key, outcome)
             self._shown.add(key)
-            details = {**vars(key), "options": dict(key.options), "seconds": outcome.result.seconds}
+            details = {**vars(key), "options": key.values(), "seconds": outcome.result.seconds}
             self.run.folder.note("client", **details)
-            options = " ".join(f"{name}={value}" for name, value in key.options)
+            options = " ".join(f"{name}={value}" for name, value in key.values().items())
             bar.advance(f"fl{fl_seed} client {key.client} {key.method} {options}")

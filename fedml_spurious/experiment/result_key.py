@@ -7,6 +7,7 @@ from typing import Any
 
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.state_dicts import State
+from fedml_spurious.personalization.base import MethodSettings
 from fedml_spurious.results.rows import ClientResult
 
 
@@ -20,14 +21,18 @@ class ResultKey:
         fl_seed: seed of the global model.
         p_seed: seed of the personalization; None for the global model as it is.
         client: id of the client.
-        options: options of the method, by name: all that are one value, in the order of their names.
+        options: options of the method; None for the global model.
     """
 
     method: str
     fl_seed: int
     p_seed: int | None
     client: str
-    options: tuple[tuple[str, Any], ...] = ()
+    options: MethodSettings | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Options that are one value, by name, which the result is kept by."""
+        return self.options.one_values() if self.options else {}
 
 
 @travels

@@ -35,8 +35,8 @@ class ResultStore:
 
     def path(self, key: ResultKey) -> Path:
         """Where the work's method, seeds and options are kept."""
-        if key.options:
-            return self.folder.options_part(key.method, key.options, key.fl_seed, key.p_seed)
+        if values := key.values():
+            return self.folder.options_part(key.method, values, key.fl_seed, key.p_seed)
         return self.folder.personal_part(key.method, key.fl_seed, key.p_seed)
 
     def _part(self, path: Path) -> _Part:
@@ -80,7 +80,7 @@ class ResultStore:
         """
         chosen: dict[Path, list[ResultKey]] = {}
         for key in plan:
-            if key.options:
+            if key.values():
                 target = self.folder.personal_part(key.method, key.fl_seed, key.p_seed)
                 chosen.setdefault(target, []).append(key)
         for target, keys in chosen.items():
@@ -93,7 +93,7 @@ class ResultStore:
     def collect_models(self, plan: Sequence[ResultKey]) -> None:
         """Put the models of methods with options where those of other methods are."""
         for key in plan:
-            if key.options:
+            if key.values():
                 target = self.folder.personal_part(key.method, key.fl_seed, key.p_seed)
                 _link(self._model(key), target / "models")
 

@@ -10,7 +10,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -73,11 +73,9 @@ class RunFolder:
         suffix = "" if p_seed is None else f"_p{p_seed}"
         return self.path / "personal" / method / f"fl{fl_seed}{suffix}"
 
-    def options_part(
-        self, method: str, options: Sequence[tuple[str, Any]], fl_seed: int, p_seed: int | None
-    ) -> Path:
+    def options_part(self, method: str, options: Mapping[str, Any], fl_seed: int, p_seed: int | None) -> Path:
         """Folder of one method with these options and one pair of seeds."""
-        label = ",".join(f"{name}={value!r}" for name, value in sorted(options))
+        label = ",".join(f"{name}={value!r}" for name, value in sorted(options.items()))
         if not _PLAIN_LABEL.fullmatch(label):  # of a method of the user's own; any text may be in there
             label = hashlib.sha256(label.encode()).hexdigest()[:32]
         return self.path / "personal" / method / label / f"fl{fl_seed}_p{p_seed}"

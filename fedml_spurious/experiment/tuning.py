@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fedml_spurious.common.storage import write_json
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.personalization import GLOBAL
-from fedml_spurious.personalization.base import TuningRule
+from fedml_spurious.personalization.base import MethodSettings, TuningRule
 from fedml_spurious.results.decisions import (
     ClientDecision,
     Coefficient,
@@ -141,13 +140,15 @@ class Tuner:
                 if len(steps) < len(self.grids[name]):
                     steps.append(self._choose(name, group, steps))
 
-    def options(self, method: str, client: str) -> tuple[tuple[str, Any], ...]:
+    def options(self, method: str, client: str) -> MethodSettings | None:
         """All options of a method for a client: those that were chosen so far, the others as they are set."""
-        chosen: dict[str, float] = {}
-        if method in self.grids:
-            index = next(place for place, group in enumerate(self.groups) if client in group)
-            chosen = {step.coefficient: step.chosen for step in self._chosen[method][index]}
-        return tuple(sorted((self.settings.options(method) | chosen).items()))
+        options = self.settings.options(method)
+        if options is None or method not in self.grids:
+            return options
+        index = next(place for place, group in enumerate(self.groups) if client in group)
+        # The values are as the method's options take them; see Settings.grids.
+        chosen = {step.coefficient: step.chosen for step in self._chosen[method][index]}
+        return options.model_copy(update=chosen)
 
     def write(self) -> dict[str, Decision]:
         """Write ``tuning/<method>/decision.json`` for every method with a grid; the same by method."""
@@ -166,8 +167,8 @@ class Tuner:
         return [options | {coefficient: value} for value in grid[coefficient]]
 
     def _key(self, name: str, client: str, options: Mapping[str, float]) -> ResultKey:
-        every = self.settings.options(name) | dict(options)
-        return ResultKey(name, *self.seeds, client, tuple(sorted(every.items())))
+        own = self.settings.options(name)
+        return ResultKey(name, *self.seeds, client, own and own.model_copy(update=dict(options)))
 
     def _choose(self, name: str, group: Sequence[str], steps: Sequence[TuningStep]) -> TuningStep:
         candidates = self._candidates(name, steps)

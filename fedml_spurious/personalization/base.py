@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
+from fedml_spurious.common.travelling import let_travel
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
 from fedml_spurious.learning.metrics import EVALUATION_BATCH, Evaluation, evaluate
@@ -29,6 +30,25 @@ RowOrder = Callable[[np.random.Generator], IndexArray]
 
 class MethodSettings(FrozenModel):
     """Options of a method; subclasses add theirs."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        let_travel(cls)
+
+    def one_values(self) -> dict[str, Any]:
+        """Options that are a number, a text or a truth value, by name: what results are kept by."""
+        return {name: value for name, value in sorted(self) if is_one_value(value)}
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.one_values().items()))
+
+
+let_travel(MethodSettings)
+
+
+def is_one_value(value: Any) -> bool:
+    """Whether an option is a number, a text or a truth value, and no list or section."""
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 TuningRule = Literal["largest_harmless", "most_accurate"]

@@ -119,7 +119,7 @@ def test_overrides_replace_values_and_take_numbers_as_people_write_them(tmp_path
     settings = load_settings(path, (*overrides, "experiment_args.fl_seeds=[3,4]"))
     assert settings.train_args.epochs == 7
     assert settings.train_args.learning_rate == 0.001
-    assert settings.methods()["ours"].settings.lam_l2 == 10.0  # type: ignore[union-attr]
+    assert settings.options("ours").lam_l2 == 10.0  # type: ignore[union-attr]
     assert settings.fl_seeds == (3, 4)
 
 
@@ -132,7 +132,7 @@ def test_defaults_are_the_papers() -> None:
     assert (attack.norm, attack.eps, attack.steps, attack.step_ratio) == ("linf", 0.031, 10, 0.25)
     assert (attack.shrink, attack.success_low, attack.success_high) == (0.8, 0.3, 0.5)
     assert settings.model_args.fc_width == 4096
-    assert list(settings.methods()) == ["global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours"]
+    assert settings.methods() == ["global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours"]
 
 
 def test_settings_are_frozen(tiny: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ def test_a_method_of_ones_own_brings_its_options(tmp_path: Path, monkeypatch: py
     path = tmp_path / "own.yaml"
     own = DATA + "experiment_args: {methods: [ft, mine:Mine]}\n"
     path.write_text(own + "personalization_args: {mine: {strength: 2.5}}\n")
-    assert load_settings(path).methods()["mine"].settings.strength == 2.5  # type: ignore[union-attr]
+    assert load_settings(path).options("mine").strength == 2.5  # type: ignore[union-attr]
     path.write_text(own + "personalization_args: {mine: {strenght: 2.5}}\n")
     with pytest.raises(InputError, match="Did you mean strength"):
         load_settings(path)

@@ -44,5 +44,6 @@ def test_images_are_attacked_only_where_something_reads_it(
     tiny["experiment_args"] = {"methods": methods}
     step = step_of(tiny, federation)
     for method in methods:
-        step.run(ResultKey(method, 0, None if method == "global" else 0, "0001"))
+        p_seed = None if method == "global" else 0
+        step.run(ResultKey(method, 0, p_seed, "0001", step.settings.options(method)))
     assert attacked == [federation.count("0001", split) for split in splits_attacked]

@@ -63,8 +63,9 @@ def test_reading_it_raises_wherever_a_method_computes(
     for hook in HOOKS:
         monkeypatch.setattr(METHODS[name], hook, spying_on(hook, getattr(METHODS[name], hook)))
     tiny["experiment_args"] = {"methods": [name]}
-    step = ClientStep(check_settings(tiny, source="a test"), data, network(), "0001", eps=0.03, fl_seed=0)
-    result = step.run(ResultKey(name, 0, 0, "0001")).result
+    settings = check_settings(tiny, source="a test")
+    step = ClientStep(settings, data, network(), "0001", eps=0.03, fl_seed=0)
+    result = step.run(ResultKey(name, 0, 0, "0001", settings.options(name))).result
     assert set(tried) == set(HOOKS)
     assert result.acc_bc is not None  # and afterwards the measurement has it
 

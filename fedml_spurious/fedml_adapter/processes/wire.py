@@ -1,21 +1,22 @@
 """What travels between processes: plain data and arrays, never objects of ours.
 
-Dataclasses travel as their fields under their name, tensors as NumPy arrays. What comes in is made by name
-from the closed list of types that are registered with ``travels``: tasks, answers and what they are made of.
+Dataclasses and settings travel as their fields under their name, tensors as NumPy arrays. What comes in is
+made by name from the closed list of types that are registered in :mod:`fedml_spurious.common.travelling`:
+tasks, answers and what they are made of.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
-from fedml_spurious.common.travelling import travelling_types
+from fedml_spurious.common.travelling import name_of, travelling_types
 from fedml_spurious.learning.state_dicts import State
 from fedml_spurious.learning.weighted_sum import WeightedSum
 
@@ -34,9 +35,10 @@ def to_plain(value: Any) -> Any:
         return value
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
-    if is_dataclass(value) and travelling_types().get(type(value).__name__) is type(value):
-        content = {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
-        return {_TYPE: type(value).__name__, **content}
+    name = name_of(type(value))
+    if travelling_types().get(name) is type(value):
+        content = dict(value) if isinstance(value, BaseModel) else vars(value)
+        return {_TYPE: name, **{item: to_plain(inner) for item, inner in content.items()}}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple):

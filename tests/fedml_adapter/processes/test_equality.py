@@ -37,6 +37,7 @@ from fedml_spurious.fedml_adapter.processes.situation import Situation
 from fedml_spurious.fedml_adapter.processes.worker import Worker
 from fedml_spurious.learning.fedavg import Round
 from fedml_spurious.learning.state_dicts import State, copy_state
+from fedml_spurious.personalization import make_method
 
 
 def everything(settings: Settings, data: SplitFolder, workers: Workers) -> tuple[list[State], list[Any]]:
@@ -61,10 +62,10 @@ def everything(settings: Settings, data: SplitFolder, workers: Workers) -> tuple
     answers.append(in_order(workers, [CountFooled(client, 0.031) for client in data.client_ids]))
     answers.append(in_order(workers, [BatchNormSums(client, "features.1") for client in data.client_ids]))
     tasks = [
-        Personalize(ResultKey(method, 0, p_seed, client, options), 0.031)
+        Personalize(ResultKey(method, 0, p_seed, client, make_method(method, **options).settings), 0.031)
         for client in data.client_ids
         for p_seed in (0, 1)
-        for method, options in (("ft", ()), ("ours", (("lam_adv", 0.1), ("lam_l2", 1.0))))
+        for method, options in (("ft", {}), ("ours", {"lam_adv": 0.1, "lam_l2": 1.0}))
     ]
     for outcome in in_order(workers, tasks):
         answers.append({name: cell for name, cell in vars(outcome.result).items() if name != "seconds"})

@@ -24,6 +24,7 @@ from fedml_spurious.fedml_adapter.processes.wire import (
     to_plain,
 )
 from fedml_spurious.learning.weighted_sum import WeightedSum
+from fedml_spurious.personalization import make_method
 
 
 def states(count: int) -> list[dict[str, torch.Tensor]]:
@@ -64,7 +65,8 @@ def test_partial_sums_that_travelled_give_the_same_bits_as_one_sum() -> None:
 
 
 def test_a_task_travels_as_plain_data() -> None:
-    task = Personalize(ResultKey("ours", 1, None, "0003", (("lam_adv", 0.1),)), 0.031)
+    options = make_method("ours", lam_adv=0.1).settings
+    task = Personalize(ResultKey("ours", 1, None, "0003", options), 0.031)
     plain = to_plain(task)
     assert isinstance(plain, dict)
     assert from_plain(through_pickle(plain)) == task
