@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -30,7 +31,6 @@ from fedml_spurious.personalization.base import (
     Observer,
     Personalized,
     Personalizer,
-    make_adversarial_reference,
 )
 from fedml_spurious.results.averages import disparity
 from fedml_spurious.results.rows import ClientResult
@@ -80,13 +80,16 @@ class ClientStep:
         with data.sealed():
             self.training: TrainingData = load_training_data(data, client, device)
             self.model = client_model(settings, model, self.training.train)
-            self.adversarial: AdversarialReference = make_adversarial_reference(
+            self.adversarial = AdversarialReference(
                 self.model, self.training.train, self.training.val, self.attack
             )
         # Held apart from what the methods get; see ClientView.
         self._tests: TestData = load_test_data(data, client, device)
+
+    @cached_property
+    def _test_adv(self) -> Labelled:
         biased = self._tests.biased
-        self._test_adv = Labelled(self.attack(self.model, biased.x, biased.y), biased.y)
+        return Labelled(self.attack(self.model, biased.x, biased.y), biased.y)
 
     def run(self, key: ResultKey) -> Outcome:
         """Personalize as the work says, and measure."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -35,32 +35,43 @@ TuningRule = Literal["largest_harmless", "most_accurate"]
 SettingsT = TypeVar("SettingsT", bound=MethodSettings)
 
 
-@dataclass(frozen=True)
 class AdversarialReference:
-    """Adversarial examples of one client, made once from the frozen global model (section 6.1).
+    """Adversarial examples of one client against the frozen global model (section 6.1).
 
-    Attributes:
-        train_x: of the training samples, shape (N, 3, H, W).
-        train_z: probabilities ``z_g`` that the global model gives to ``train_x``, shape (N, K).
-        val: of the validation samples, with the true labels.
-        global_val_accuracy: Acc_Adv of the global model on ``val``; None where ``val`` is empty.
+    Each part is made when it is first read, once, so that nobody waits for what no method reads. Nothing is
+    drawn for it: when it is made changes no result.
+
+    Args:
+        model: the global model; left as it was. It must not change while parts are still to be made.
+        train: training samples.
+        val: validation samples.
+        attack: the attack with its budget.
     """
 
-    train_x: Tensor
-    train_z: Tensor
-    val: Labelled
-    global_val_accuracy: float | None
+    def __init__(self, model: nn.Module, train: Labelled, val: Labelled, attack: Attack) -> None:
+        self._model, self._train, self._val, self._attack = model, train, val, attack
 
+    @cached_property
+    def train_x(self) -> Tensor:
+        """Of the training samples, shape (N, 3, H, W)."""
+        return self._attack(self._model, self._train.x, self._train.y)
 
-def make_adversarial_reference(
-    model: nn.Module, train: Labelled, val: Labelled, attack: Attack
-) -> AdversarialReference:
-    """Attack the global model on a client's training and validation samples; the model is left as it was."""
-    train_x = attack(model, train.x, train.y)
-    with frozen(model), torch.no_grad():
-        train_z = torch.cat([model(part).softmax(dim=1) for part in torch.split(train_x, EVALUATION_BATCH)])
-    val_adv = Labelled(attack(model, val.x, val.y), val.y)
-    return AdversarialReference(train_x, train_z, val_adv, evaluate(model, val_adv.x, val_adv.y).accuracy)
+    @cached_property
+    def train_z(self) -> Tensor:
+        """Probabilities ``z_g`` that the global model gives to ``train_x``, shape (N, K)."""
+        with frozen(self._model), torch.no_grad():
+            parts = torch.split(self.train_x, EVALUATION_BATCH)
+            return torch.cat([self._model(part).softmax(dim=1) for part in parts])
+
+    @cached_property
+    def val(self) -> Labelled:
+        """Of the validation samples, with the true labels."""
+        return Labelled(self._attack(self._model, self._val.x, self._val.y), self._val.y)
+
+    @cached_property
+    def global_val_accuracy(self) -> float | None:
+        """Acc_Adv of the global model on ``val``; None where ``val`` is empty."""
+        return evaluate(self._model, self.val.x, self.val.y).accuracy
 
 
 @dataclass(frozen=True)
@@ -101,35 +112,58 @@ class Batch:
     Attributes:
         x: images (B, 3, H, W).
         y: classes (B,).
-        x_adv: adversarial examples of ``x`` against the global model.
-        z_g: probabilities of the global model on ``x_adv``, shape (B, K).
         w_g: weights of the global model, in the order of the personal model's parameters.
         aligned: whether a sample is bias-aligned, shape (B,), bool; see :class:`ClientView`.
         f_g: the global model; losses leave it as it is.
+        rows: places of the samples in the client's training split, shape (B,).
+        adversarial: adversarial examples of that split.
     """
 
     x: Tensor
     y: Tensor
-    x_adv: Tensor
-    z_g: Tensor
     w_g: tuple[Tensor, ...]
     aligned: Tensor
     f_g: nn.Module
+    rows: Tensor
+    adversarial: AdversarialReference
+
+    @property
+    def x_adv(self) -> Tensor:
+        """Adversarial examples of ``x`` against the global model, made when a loss first reads them."""
+        return self.adversarial.train_x[self.rows]
+
+    @property
+    def z_g(self) -> Tensor:
+        """Probabilities of the global model on ``x_adv``, shape (B, K)."""
+        return self.adversarial.train_z[self.rows]
 
 
-@dataclass(frozen=True)
 class Candidate:
-    """How a model after an epoch did on the validation split.
+    """How a model after an epoch does on the validation split; measured when a score reads it.
 
-    Attributes:
-        val: on the validation samples.
-        val_adv: on their adversarial examples.
-        global_val_adv_accuracy: Acc_Adv of the global model on the same examples.
+    Args:
+        model: the model, which trains on after the score.
+        val: validation samples.
+        adversarial: adversarial examples of the client.
     """
 
-    val: Evaluation
-    val_adv: Evaluation
-    global_val_adv_accuracy: float | None
+    def __init__(self, model: nn.Module, val: Labelled, adversarial: AdversarialReference) -> None:
+        self._model, self._val, self._adversarial = model, val, adversarial
+
+    @cached_property
+    def val(self) -> Evaluation:
+        """On the validation samples."""
+        return evaluate(self._model, self._val.x, self._val.y)
+
+    @cached_property
+    def val_adv(self) -> Evaluation:
+        """On their adversarial examples."""
+        return evaluate(self._model, self._adversarial.val.x, self._adversarial.val.y)
+
+    @property
+    def global_val_adv_accuracy(self) -> float | None:
+        """Acc_Adv of the global model on the same examples."""
+        return self._adversarial.global_val_accuracy
 
 
 @dataclass(frozen=True)
@@ -237,11 +271,7 @@ def fine_tune(
             observe(model, step.epoch, step.batch)
         if not step.epoch_ends:
             continue
-        candidate = Candidate(
-            evaluate(model, view.val.x, view.val.y),
-            evaluate(model, view.adversarial.val.x, view.adversarial.val.y),
-            view.adversarial.global_val_accuracy,
-        )
+        candidate = Candidate(model, view.val, view.adversarial)
         score = method.score(candidate)
         if score > best_score:
             best_score = score
@@ -285,7 +315,6 @@ def _training_steps(
         raise ValueError(f"client {view.client}: {method.name} is not applicable: {reason}")
     rows_of = sequence or partial(method.sequence, view)
     w_g = tuple(parameter.detach() for parameter in view.global_model.parameters())
-    adversarial = view.adversarial
 
     def rows(epoch: int) -> IndexArray:
         address = (view.fl_seed, view.client, stage, epoch)
@@ -299,11 +328,11 @@ def _training_steps(
         batch = Batch(
             view.train.x[rows],
             view.train.y[rows],
-            adversarial.train_x[rows],
-            adversarial.train_z[rows],
             w_g,
             view.aligned[rows],
             view.global_model,
+            rows,
+            view.adversarial,
         )
         return method.loss(model, batch)
 

@@ -41,7 +41,8 @@ class ClientResult:
         eps: budget of the attack.
         lam_adv: coefficient of the adversarial term.
         lam_l2: coefficient of the L2 term.
-        seconds: time of the personalization, measurement excluded.
+        seconds: time of the personalization, measurement excluded; an attack on the client is in the time of
+            the method that reads it first.
     """
 
     dataset: str

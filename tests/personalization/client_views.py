@@ -11,7 +11,7 @@ from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
 from fedml_spurious.learning.training import LocalTraining
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import Batch, ClientView, Personalizer, make_adversarial_reference
+from fedml_spurious.personalization.base import AdversarialReference, Batch, ClientView, Personalizer
 
 
 def initial_network() -> nn.Module:
@@ -58,7 +58,7 @@ def view(
     """A client of ``count`` samples; a fifth of them, the first ones, are bias-conflicting by default."""
     model = model or network()
     train, val = samples(count, 1 + 10 * client, classes), samples(6, 2, classes)
-    adversarial = make_adversarial_reference(model, train, val, Attack("linf", 0.05))
+    adversarial = AdversarialReference(model, train, val, Attack("linf", 0.05))
     aligned = torch.ones(count, dtype=torch.bool)
     aligned[: count // 5 if conflicting is None else conflicting] = False
     training = LocalTraining(epochs, 8, rate)
@@ -73,13 +73,12 @@ def make(name: str, **options: Any) -> Personalizer[Any]:
 def batch_of(given: ClientView) -> Batch:
     """All training samples of a client as one batch."""
     weights = tuple(parameter.detach() for parameter in given.global_model.parameters())
-    reference = given.adversarial
     return Batch(
         given.train.x,
         given.train.y,
-        reference.train_x,
-        reference.train_z,
         weights,
         given.aligned,
         given.global_model,
+        torch.arange(len(given.train)),
+        given.adversarial,
     )

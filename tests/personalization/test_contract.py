@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from fedml_spurious.learning.fedavg import load_state
 from fedml_spurious.learning.losses import adversarial_disagreement
 from fedml_spurious.learning.metrics import Evaluation, evaluate
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import Candidate, ClientView, Personalizer
+from fedml_spurious.personalization.base import AdversarialReference, Candidate, ClientView, Personalizer
 from fedml_spurious.results.method_names import SELECTED_BY
 
 ALL = sorted(METHODS)
@@ -157,9 +158,8 @@ def test_the_objective_is_the_sum_of_its_terms() -> None:
     batch = replace(
         batch,
         x=batch.x.double(),
-        x_adv=batch.x_adv.double(),
-        z_g=batch.z_g.double(),
         w_g=tuple(w.double() for w in batch.w_g),
+        adversarial=SimpleNamespace(train_x=batch.x_adv.double(), train_z=batch.z_g.double()),
     )
     evaluated = copy.deepcopy(model).eval()  # before training mode moves the statistics
     cross_entropy = nn.functional.cross_entropy(copy.deepcopy(model)(batch.x), batch.y)
@@ -220,6 +220,11 @@ def test_the_l2_term_keeps_the_weights_near(name: str) -> None:
     )
 
 
+def counted(val: Evaluation, val_adv: Evaluation, global_val_adv: float) -> Any:
+    """A candidate whose counts are known."""
+    return SimpleNamespace(val=val, val_adv=val_adv, global_val_adv_accuracy=global_val_adv)
+
+
 @pytest.mark.parametrize(
     ("val", "val_adv", "global_adv", "expected"),
     [(8, 6, 0.4, 0.8 - 0.2), (8, 3, 0.4, 0.8), (10, 10, 0.1, 1.0 - 0.9)],
@@ -228,7 +233,7 @@ def test_ours_selects_by_accuracy_minus_lost_transferability(
     val: int, val_adv: int, global_adv: float, expected: float
 ) -> None:
     """Readings 6: validation accuracy minus what Acc_Adv of the personal model has over the global one's."""
-    candidate = Candidate(Evaluation(10, val, 0.0), Evaluation(10, val_adv, 0.0), global_adv)
+    candidate = counted(Evaluation(10, val, 0.0), Evaluation(10, val_adv, 0.0), global_adv)
     assert make("ours").score(candidate) == pytest.approx(expected)
     for name in set(METHODS) - {"ours"}:
         assert make(name).score(candidate) == pytest.approx(val / 10)
@@ -241,7 +246,7 @@ def test_epochs_that_tie_have_equal_scores(count: int) -> None:
         adv = global_correct / count
         scores = {
             make("ours").score(
-                Candidate(
+                counted(
                     Evaluation(count, count - 2 + more, 0.0),
                     Evaluation(count, global_correct + more, 0.0),
                     adv,
@@ -298,3 +303,20 @@ def test_the_reference_is_of_the_frozen_global_model() -> None:
     torch.testing.assert_close(reference.train_x, expected, rtol=0.0, atol=0.0)
     torch.testing.assert_close(reference.train_z, model(expected).softmax(dim=1))
     assert reference.global_val_accuracy == evaluate(model, reference.val.x, given.val.y).accuracy
+
+
+NEED_ADVERSARIAL = {"adv": {"train"}, "ours": {"train", "val"}}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_only_what_a_method_reads_is_attacked_and_once(name: str) -> None:
+    given, attacked = view(), []
+
+    def attack(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        attacked.append("train" if x is given.train.x else "val" if x is given.val.x else "else")
+        return x.clone()
+
+    reference = AdversarialReference(given.global_model, given.train, given.val, attack)
+    for p_seed in range(2):
+        make(name).personalize(replace(given, adversarial=reference, p_seed=p_seed))
+    assert sorted(attacked) == sorted(NEED_ADVERSARIAL.get(name, set()))

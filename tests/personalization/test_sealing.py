@@ -22,7 +22,7 @@ from fedml_spurious.learning.client_data import load_training_data
 from fedml_spurious.learning.models import build_model
 from fedml_spurious.learning.training import LocalTraining
 from fedml_spurious.personalization import METHODS
-from fedml_spurious.personalization.base import ClientView, make_adversarial_reference
+from fedml_spurious.personalization.base import AdversarialReference, ClientView
 
 ALL = sorted(METHODS)
 HOOKS = ("prepare", "sequence", "loss", "score")
@@ -80,7 +80,7 @@ def test_a_method_works_where_the_test_sets_do_not_exist(
     with data.sealed():
         found = load_training_data(data, "0001", torch.device("cpu"))
         model = network()
-        adversarial = make_adversarial_reference(model, found.train, found.val, Attack("linf", 0.03))
+        adversarial = AdversarialReference(model, found.train, found.val, Attack("linf", 0.03))
         training = LocalTraining(epochs=1, batch_size=16)
         view = ClientView(
             1, 0, 0, found.train, found.aligned, found.val, adversarial, model, training, network
