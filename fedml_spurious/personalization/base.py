@@ -88,7 +88,7 @@ class ClientView:
         val: validation samples.
         adversarial: adversarial examples of both.
         global_model: the model ``f_g``; methods leave it as it is.
-        training: epochs, batch size and optimiser of the fine-tuning.
+        training: epochs, batch size, optimiser and mode of BatchNorm layers in the fine-tuning.
         initial: builds the network with the weights from which the federated training of ``fl_seed`` began,
             on the device of the samples.
     """

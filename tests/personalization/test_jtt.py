@@ -68,10 +68,10 @@ def test_errors_stand_in_an_epoch_exactly_so_often(multiplicity: int) -> None:
     assert Counter(rows.tolist()) == {0: 1, 1: multiplicity, 2: 1, 3: multiplicity}
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_both_stages_train_on_what_they_should(epochs: int) -> None:
+@pytest.mark.parametrize(("epochs", "mode"), [(1, "frozen"), (2, "frozen"), (1, "batch")])
+def test_both_stages_train_on_what_they_should(epochs: int, mode: str) -> None:
     """Stage 1: T passes over all samples. Stage 2: in every epoch the correct once, the errors 50 times."""
-    given = view(21, rate=0.002)
+    given = view(21, rate=0.002, mode=mode)
     method = Recording(given, identification_epochs=epochs)
     method.personalize(given)
     first, second = method.rows[: 21 * epochs], method.rows[21 * epochs :]
@@ -93,6 +93,7 @@ def test_both_stages_train_on_what_they_should(epochs: int) -> None:
 def _after_stage_one(given: ClientView, rows: list[int]) -> dict[str, Tensor]:
     """Adam on the recorded rows in batches of 8, the last one of an epoch smaller, written out."""
     model = copy.deepcopy(given.global_model).train()
+    model[1].train(given.training.batchnorm_mode == "batch")
     optimizer = torch.optim.Adam(model.parameters(), lr=given.training.learning_rate, fused=True)
     for start in range(0, len(rows), 21):
         for batch in torch.tensor(rows[start : start + 21]).split(8):
