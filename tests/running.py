@@ -28,8 +28,8 @@ def invoke(config: dict[str, Any], folder: Path, *options: str) -> Result:
     return CliRunner().invoke(main, ["run", "--cf", str(path), "--output", str(folder), *options])
 
 
-def without_time(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open() as stream:
+def without_time(folder: Path, name: str = "results.csv") -> list[dict[str, str]]:
+    with (folder / name).open() as stream:
         return [
             {name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(stream)
         ]

@@ -26,7 +26,7 @@ def personalize(
     models: Mapping[int, nn.Module],
     clients: Sequence[str],
     console: Console,
-) -> list[ClientResult]:
+) -> tuple[list[ClientResult], list[ClientResult]]:
     """Tune, personalize and measure whatever is not finished.
 
     Args:
@@ -38,7 +38,7 @@ def personalize(
         console: where progress goes.
 
     Returns:
-        The rows of ``results.csv``: by method, the two seeds, and client.
+        The rows of ``results.csv`` and of ``results_last.csv``: by method, the two seeds, and client.
     """
     # Silos keep their models for themselves, where the server does not see them.
     in_silos = settings.common_args.training_type == "cross_silo"
@@ -60,7 +60,7 @@ def personalize(
         doer.do(plan, bar)
     store.collect(plan)
     workers.collect_models(plan)
-    return [store.get(key) for key in plan]
+    return [store.get(key) for key in plan], [store.get_last(key) for key in plan]
 
 
 def describe_plan(settings: Settings, clients: Sequence[str]) -> str:

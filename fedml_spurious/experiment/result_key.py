@@ -33,11 +33,14 @@ class Outcome:
     """What became of a piece of work.
 
     Attributes:
-        result: its row of ``results.csv``.
+        result: its row of ``results.csv``, of the selected model.
+        last: its row of ``results_last.csv``, of the model after the last epoch; the same row where the
+            selected model is that one, or a method of the user's own tells no other.
         trajectory: rows of ``trajectory.csv``; none where none were asked for.
         state: the personal model on the CPU, where models are kept; else None.
     """
 
     result: ClientResult
+    last: ClientResult
     trajectory: tuple[dict[str, Any], ...] = ()
     state: State | None = None

@@ -18,11 +18,14 @@ TRAJECTORY_COLUMNS = (
     "client", "epoch", "batch", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc", "acc_adv", "loss_adv",
 )  # fmt: skip
 
+_SELECTED, _LAST = "clients.csv", "clients_last.csv"
 _Part = dict[str, ClientResult]
 
 
 class ResultStore:
     """Finished rows: one ``clients.csv`` per method, its options and pair of seeds.
+
+    They are of the selected epoch; ``clients_last.csv`` beside it has those of the last epoch.
 
     Args:
         folder: the run folder.
@@ -41,15 +44,14 @@ class ResultStore:
 
     def _part(self, path: Path) -> _Part:
         if path not in self._parts:
-            stored = path / "clients.csv"
-            rows = read_results(stored) if stored.exists() else []
+            rows = read_results(path) if path.exists() else []
             self._parts[path] = {row.client: row for row in rows}
         return self._parts[path]
 
     def has(self, key: ResultKey) -> bool:
         """Whether this work is done."""
-        row = self._part(self.path(key)).get(key.client)
-        if row is None:
+        row = self._part(self.path(key) / _SELECTED).get(key.client)
+        if row is None or key.client not in self._part(self.path(key) / _LAST):
             return False
         has_model = self.models and key.p_seed is not None and row.acc_b is not None
         return not has_model or self._model(key).exists()
@@ -58,19 +60,24 @@ class ResultStore:
         return self.path(key) / "models" / f"{key.client}.pt"
 
     def get(self, key: ResultKey) -> ClientResult:
-        """The result of finished work."""
-        return self._part(self.path(key))[key.client]
+        """The result of finished work at the selected epoch."""
+        return self._part(self.path(key) / _SELECTED)[key.client]
+
+    def get_last(self, key: ResultKey) -> ClientResult:
+        """The result of finished work at the last epoch."""
+        return self._part(self.path(key) / _LAST)[key.client]
 
     def add(self, key: ResultKey, outcome: Outcome) -> None:
-        """Store an outcome at once; its row comes last and makes it count as done."""
+        """Store an outcome at once; its row of ``clients.csv`` comes last and makes it count as done."""
         path = self.path(key)
         if outcome.trajectory:
             _merge_trajectory(path / "trajectory.csv", key.client, outcome.trajectory)
         if outcome.state is not None:
             save_tensors(self._model(key), outcome.state)
-        rows = self._part(path)
-        rows[key.client] = outcome.result
-        write_results(path / "clients.csv", [rows[client] for client in sorted(rows)])
+        for name, row in ((_LAST, outcome.last), (_SELECTED, outcome.result)):
+            rows = self._part(path / name)
+            rows[key.client] = row
+            write_results(path / name, [rows[client] for client in sorted(rows)])
 
     def collect(self, plan: Sequence[ResultKey]) -> None:
         """Put the results of methods with options where those of other methods are.
@@ -84,7 +91,8 @@ class ResultStore:
                 target = self.folder.personal_part(key.method, key.fl_seed, key.p_seed)
                 chosen.setdefault(target, []).append(key)
         for target, keys in chosen.items():
-            write_results(target / "clients.csv", [self.get(key) for key in keys])
+            write_results(target / _LAST, [self.get_last(key) for key in keys])
+            write_results(target / _SELECTED, [self.get(key) for key in keys])
             rows = [row for key in keys for row in _trajectory(self.path(key), key.client)]
             if rows:
                 write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)

@@ -34,6 +34,8 @@ _FREE = (
 _OLDER = {
     ("personalization_args", "batchnorm_mode"): "an older version made this run: it fine-tuned under batch "
     "statistics and the adversarial term under running ones, which is no mode any more",
+    ("personalization_args", "selection_ties"): "an older version made this run: of epochs that tie it "
+    "selected the earliest, and it did not keep the last epoch",
 }
 
 _GROWING = ("methods", "fl_seeds", "personalization_seeds")

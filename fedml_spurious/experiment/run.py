@@ -100,7 +100,8 @@ def _run(
     with tracking(settings, folder):
         averaged = _federated_step(settings, data, folder, workers, device, console)
         models = apply_batchnorm_policy(settings, data, folder, workers, averaged, console)
-        results = personalize(settings, folder, workers, models, clients, console)
+        results, last = personalize(settings, folder, workers, models, clients, console)
+        write_results(folder.results_last, last)
         write_results(folder.results, results)
         summaries = summarize(results)
         write_table(folder.path, summaries, run_notes(folder.path))

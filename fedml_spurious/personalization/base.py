@@ -24,6 +24,7 @@ from fedml_spurious.learning.modes import frozen
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
 
 Observer = Callable[[nn.Module, int, int], None]
+SelectionTies = Literal["latest", "earliest"]
 RowOrder = Callable[[np.random.Generator], IndexArray]
 
 
@@ -91,6 +92,7 @@ class ClientView:
         training: epochs, batch size, optimiser and mode of BatchNorm layers in the fine-tuning.
         initial: builds the network with the weights from which the federated training of ``fl_seed`` began,
             on the device of the samples.
+        selection_ties: which epoch is selected among those whose scores are equal.
     """
 
     client: int
@@ -103,6 +105,7 @@ class ClientView:
     global_model: nn.Module
     training: LocalTraining
     initial: Callable[[], nn.Module]
+    selection_ties: SelectionTies = "latest"
 
 
 @dataclass(frozen=True)
@@ -174,11 +177,14 @@ class Personalized:
         state: state dictionary of the selected model.
         selected_epoch: epoch after which it was taken, from 1.
         val_acc: its validation accuracy; None where there are no validation samples.
+        last: the model after the last epoch, which is reported beside the selected one; None where the
+            selected one is it. A method that knows no other model leaves it out.
     """
 
     state: State
     selected_epoch: int
     val_acc: float | None
+    last: Personalized | None = None
 
 
 class Personalizer(Generic[SettingsT]):
@@ -233,7 +239,7 @@ class Personalizer(Generic[SettingsT]):
                 batch and after every batch; returns nothing to the method.
 
         Returns:
-            The selected model.
+            The selected model, and the last one with it.
         """
         return fine_tune(self, view, observe)
 
@@ -246,7 +252,7 @@ def fine_tune(
     stage: int = 0,
     sequence: RowOrder | None = None,
 ) -> Personalized:
-    """Train from the method's start and keep the epoch with the best score; ties: the earliest.
+    """Train from the method's start; keep the epoch with the best score, and the last one.
 
     Args:
         method: gives the start, the loss, the sequence of samples and the score.
@@ -256,7 +262,7 @@ def fine_tune(
         sequence: rows of an epoch, given its generator, where they are not ``method.sequence``.
 
     Returns:
-        The selected model.
+        The selected model, and the last one with it; of equal scores see :class:`ClientView`.
 
     Raises:
         ValueError: the method is not defined for this client, or the sequence is empty.
@@ -264,6 +270,7 @@ def fine_tune(
     model = method.start(view)
     best: Personalized | None = None
     best_score = -np.inf
+    ties = view.selection_ties
     if observe is not None:
         observe(model, 0, 0)
     for step in _training_steps(method, model, view, stage, sequence):
@@ -273,13 +280,13 @@ def fine_tune(
             continue
         candidate = Candidate(model, view.val, view.adversarial)
         score = method.score(candidate)
-        if score > best_score:
-            best_score = score
-            state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            best = Personalized(state, step.epoch, candidate.val.accuracy)
+        state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        last = Personalized(state, step.epoch, candidate.val.accuracy)
+        if score > best_score or (score == best_score and ties == "latest"):
+            best, best_score = last, score
     if best is None:
         raise ValueError(f"client {view.client}: no training sample in the sequence, nothing was fine-tuned")
-    return best
+    return best if best is last else replace(best, last=last)
 
 
 def fine_tune_stage(

@@ -128,6 +128,8 @@ def test_a_run_of_an_older_version_goes_on(again: Callable[..., Result], tmp_pat
     [
         ("batchnorm_mode", "frozen", "the adversarial term under running ones"),
         ("batchnorm_mode", "batch", "the adversarial term under running ones"),
+        ("selection_ties", "latest", "of epochs that tie it selected the earliest"),
+        ("selection_ties", "earliest", "it did not keep the last epoch"),
     ],
 )
 def test_a_run_of_a_version_that_computed_otherwise_is_refused_with_the_reason(

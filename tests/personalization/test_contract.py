@@ -38,7 +38,7 @@ def test_a_method_is_given_no_test_set() -> None:
     """Every tensor of a task is of the training or the validation split, or an attack on one of them."""
     assert {field.name for field in fields(ClientView)} == {
         "client", "fl_seed", "p_seed", "train", "aligned", "val", "adversarial", "global_model", "training",
-        "initial",
+        "initial", "selection_ties",
     }  # fmt: skip
 
 
@@ -315,21 +315,31 @@ class Scripted(Personalizer[Any]):
 
 
 @pytest.mark.parametrize(
-    ("scores", "epoch"), [([0.1, 0.9, 0.3], 2), ([0.5, 0.5, 0.5], 1), ([0.1, 0.4, 0.4], 2)]
+    ("scores", "ties", "epoch"),
+    [
+        ([0.1, 0.9, 0.3], "latest", 2),
+        ([0.5, 0.5, 0.5], "latest", 3),
+        ([0.4, 0.4, 0.1], "latest", 2),
+        ([0.5, 0.5, 0.5], "earliest", 1),
+        ([0.1, 0.4, 0.4], "earliest", 2),
+        ([0.1, 0.4, 0.5], "earliest", 3),
+    ],
 )
-def test_the_best_epoch_is_kept_and_ties_go_to_the_earliest(scores: list[float], epoch: int) -> None:
-    given = view()
+def test_the_best_epoch_is_kept_and_the_last_one_with_it(scores: list[float], ties: Any, epoch: int) -> None:
+    given = replace(view(), selection_ties=ties)
     at_the_end: dict[int, dict[str, torch.Tensor]] = {}
 
     def observe(model: nn.Module, number: int, batch: int) -> None:
         at_the_end[number] = {key: value.clone() for key, value in model.state_dict().items()}
 
     chosen = Scripted(scores).personalize(given, observe)
-    assert chosen.selected_epoch == epoch
-    assert all(torch.equal(value, at_the_end[epoch][key]) for key, value in chosen.state.items())
-    model = copy.deepcopy(given.global_model)
-    load_state(model, chosen.state)
-    assert chosen.val_acc == evaluate(model, given.val.x, given.val.y).accuracy
+    assert (chosen.last is None) == (epoch == 3)
+    for found, number in ((chosen, epoch), (chosen.last or chosen, 3)):
+        assert found.selected_epoch == number
+        assert all(torch.equal(value, at_the_end[number][key]) for key, value in found.state.items())
+        model = copy.deepcopy(given.global_model)
+        load_state(model, found.state)
+        assert found.val_acc == evaluate(model, given.val.x, given.val.y).accuracy
 
 
 def test_observing_does_not_change_the_result() -> None:
