@@ -115,7 +115,8 @@ class ClientStep:
         last = measured(personal.last) if personal.last else None
         result = measured(personal)  # second, so that the model is the selected one from here on
         kept = self.settings.personalization_args.save_models
-        return Outcome(result, last or result, tuple(rows), copy_state(model) if kept else None)
+        state = copy_state(model) if kept else None
+        return Outcome(result, last or result, tuple(rows), state, personal.details)
 
     def _view(self, p_seed: int) -> ClientView:
         return ClientView(

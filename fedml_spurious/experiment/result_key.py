@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedml_spurious.learning.fedavg import State
@@ -38,9 +39,11 @@ class Outcome:
             selected model is that one, or a method of the user's own tells no other.
         trajectory: rows of ``trajectory.csv``; none where none were asked for.
         state: the personal model on the CPU, where models are kept; else None.
+        details: numbers that tell how the method got there, by name; none for most methods.
     """
 
     result: ClientResult
     last: ClientResult
     trajectory: tuple[dict[str, Any], ...] = ()
     state: State | None = None
+    details: Mapping[str, float | None] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedml_spurious.common.storage import atomic_path, read_csv, write_csv
+from fedml_spurious.common.storage import atomic_path, read_csv, read_json, write_csv, write_json
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.learning.checkpoints import save_tensors
@@ -18,6 +18,7 @@ TRAJECTORY_COLUMNS = (
     "client", "epoch", "batch", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc", "acc_adv", "loss_adv",
 )  # fmt: skip
 
+_DETAILS = "details.json"
 _SELECTED, _LAST = "clients.csv", "clients_last.csv"
 _Part = dict[str, ClientResult]
 
@@ -25,7 +26,8 @@ _Part = dict[str, ClientResult]
 class ResultStore:
     """Finished rows: one ``clients.csv`` per method, its options and pair of seeds.
 
-    They are of the selected epoch; ``clients_last.csv`` beside it has those of the last epoch.
+    They are of the selected epoch; ``clients_last.csv`` beside it has those of the last epoch, and
+    ``details.json`` what a method tells of its way, by client.
 
     Args:
         folder: the run folder.
@@ -72,6 +74,9 @@ class ResultStore:
         path = self.path(key)
         if outcome.trajectory:
             _merge_trajectory(path / "trajectory.csv", key.client, outcome.trajectory)
+        if outcome.details:
+            found = _details(path) | {key.client: dict(outcome.details)}
+            write_json(path / _DETAILS, {client: found[client] for client in sorted(found)})
         if outcome.state is not None:
             save_tensors(self._model(key), outcome.state)
         for name, row in ((_LAST, outcome.last), (_SELECTED, outcome.result)):
@@ -96,6 +101,9 @@ class ResultStore:
             rows = [row for key in keys for row in _trajectory(self.path(key), key.client)]
             if rows:
                 write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)
+            details = {key.client: _details(self.path(key)).get(key.client) for key in keys}
+            if any(details.values()):
+                write_json(target / _DETAILS, {client: found for client, found in details.items() if found})
         self.collect_models(plan)
 
     def collect_models(self, plan: Sequence[ResultKey]) -> None:
@@ -109,6 +117,11 @@ class ResultStore:
 def _trajectory(part: Path, client: str) -> list[dict[str, str]]:
     path = part / "trajectory.csv"
     return [row for row in read_csv(path) if row["client"] == client] if path.exists() else []
+
+
+def _details(part: Path) -> dict[str, Any]:
+    path = part / _DETAILS
+    return read_json(path) if path.exists() else {}
 
 
 def _merge_trajectory(path: Path, client: str, rows: Sequence[dict[str, Any]]) -> None:

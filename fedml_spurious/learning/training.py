@@ -21,7 +21,7 @@ class LocalTraining:
     """How a client trains (appendix C.2).
 
     Attributes:
-        epochs: passes over the client's sequence of samples, at least 1.
+        epochs: passes over the client's sequence of samples; 0 trains nothing.
         batch_size: samples per batch, at least 1.
         learning_rate: of Adam, which is fresh in every call.
         weight_decay: of Adam; 0 in the paper.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -179,12 +179,15 @@ class Personalized:
         val_acc: its validation accuracy; None where there are no validation samples.
         last: the model after the last epoch, which is reported beside the selected one; None where the
             selected one is it. A method that knows no other model leaves it out.
+        details: finite numbers that tell how the method got there, by name; they are kept per client in
+            ``details.json`` and decide nothing.
     """
 
     state: State
     selected_epoch: int
     val_acc: float | None
     last: Personalized | None = None
+    details: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Personalizer(Generic[SettingsT]):
@@ -298,7 +301,7 @@ def fine_tune_stage(
         method: gives the start, the loss and the sequence of samples.
         view: the client.
         stage: number of the stage, which addresses its draws; 0 is the stage of the personal model.
-        epochs: passes over the sequence, at least 1.
+        epochs: passes over the sequence; 0 takes the start as it is.
 
     Returns:
         The model after the last epoch.
