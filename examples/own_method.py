@@ -1,7 +1,6 @@
 """A method of your own, in the table by configuration only: own_method.yaml names it own_method:WiseFT.
 
 WiSE-FT (Wortsman et al. 2022, arXiv:2109.01903) mixes fine-tuned weights with those before the fine-tuning.
-Run: fedml-spurious run --cf examples/own_method.yaml
 """
 
 import copy
@@ -29,10 +28,12 @@ class WiseFT(base.Personalizer[WiseFTSettings]):
 
     def personalize(self, view: base.ClientView, observe: base.Observer | None = None) -> base.Personalized:
         """Fine-tune and mix; the tuning compares the mixtures on the validation split."""
+        return self._mixed(super().personalize(view, observe), view)
+
+    def _mixed(self, tuned: base.Personalized, view: base.ClientView) -> base.Personalized:
         mixture, w_g = copy.deepcopy(view.global_model), view.global_model.state_dict()
-        tuned = super().personalize(view, observe)
-        floats = {name: w for name, w in tuned.state.items() if w.is_floating_point()}
-        mixed = {name: w_p.lerp(w_g[name], self.settings.keep) for name, w_p in floats.items()}
-        load_state(mixture, tuned.state | mixed)
+        new = {n: w.lerp(w_g[n], self.settings.keep) for n, w in tuned.state.items() if w.is_floating_point()}
+        load_state(mixture, tuned.state | new)
         accuracy = evaluate(mixture, view.val.x, view.val.y).accuracy
-        return replace(tuned, state=tuned.state | mixed, val_acc=accuracy)
+        last = tuned.last and self._mixed(tuned.last, view)  # after the last epoch, if another was selected
+        return replace(tuned, state=mixture.state_dict(), val_acc=accuracy, last=last)

@@ -36,8 +36,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def without_time(folder: Path) -> list[dict[str, str]]:
-    rows = read_rows(folder / "results.csv")
+def without_time(folder: Path, name: str = "results.csv") -> list[dict[str, str]]:
+    rows = read_rows(folder / name)
     return [{name: cell for name, cell in row.items() if name != "seconds"} for row in rows]
 
 

@@ -24,8 +24,9 @@ class ColoredOptions(FrozenModel):
         clients: number of clients.
         classes_per_client: different classes on each client, at least 2.
         ratios: train:val:test on every client.
-        bias_conflicting_fraction: share of the training and validation samples of each class that get the
-            colour of another class of the client; exact counts, rounded half up.
+        bias_conflicting_fraction: share of a client's training and validation samples that get the colour of
+            another class of the client. Their number is exact, rounded half up; every split, and every class
+            in it, has its proportional part, rounded up on some clients and down on others.
         map_divergence: expected share of a client's classes whose colour differs from the shared map.
         label_noise: share of the training and validation samples of each class that get the label of
             another class of the client; the colour follows the wrong label.

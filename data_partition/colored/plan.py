@@ -5,6 +5,9 @@ Index arithmetic on labels; no image is touched. :mod:`data_partition.colored.fe
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 
 from data_partition.colored.coloring import draw_client_map, draw_derangement, draw_shared_map
@@ -19,6 +22,10 @@ from fedml_spurious.common.seeds import Purpose, generator
 # First element of an address: addresses of different length would otherwise coincide where they end in 0.
 _LIMITED, _DIVIDED = 1, 2
 _SHARED, _OWN = 1, 2
+
+# Multiples of the golden ratio lie evenly in [0, 1) however many there are: over clients what is rounded up
+# and down adds up to the proportion.
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def plan_shared_map(options: ColoredOptions, num_classes: int) -> IndexArray | None:
@@ -98,15 +105,19 @@ def _plan_client(
     noise_rng = generator(options.seed, Purpose.PARTITION_LABEL_NOISE, client)
     parts = [held[y] for y in sorted(held)]  # in random order already
     split_rng = generator(options.seed, Purpose.PARTITION_SPLITS, client)
-    splits = {}
-    for split, rows in zip(SPLITS, divide_into_splits(parts, options.ratios, split_rng), strict=False):
-        given = label[rows]
-        if split in TRAINING_SPLITS:
-            given = _replace_share(given, classes, options.label_noise, noise_rng)
-            shown = _replace_share(given, classes, options.bias_conflicting_fraction, conflict_rng)
-        else:
-            shown = given
-        splits[split] = PlannedSamples(rows, given, _look_up(color_map, shown))
+    cut = dict(zip(SPLITS, divide_into_splits(parts, options.ratios, split_rng), strict=False))
+    given = {split: label[rows] for split, rows in cut.items()}
+    for split in TRAINING_SPLITS:
+        given[split] = _replace_share(given[split], classes, options.label_noise, noise_rng)
+    training = {split: given[split] for split in TRAINING_SPLITS}
+    start = (client + 1) * _GOLDEN % 1
+    shown = given | _spread_conflicts(
+        training, classes, options.bias_conflicting_fraction, start=start, rng=conflict_rng
+    )
+    splits = {
+        split: PlannedSamples(rows, given[split], _look_up(color_map, shown[split]))
+        for split, rows in cut.items()
+    }
     test = splits["test"]
     splits["test_bc"] = PlannedSamples(test.rows, test.label, _look_up(conflict_map, test.label))
     return PlannedClient(tuple(classes.tolist()), splits, color_map, conflict_map)
@@ -122,6 +133,45 @@ def _replace_share(
         chosen = rng.permutation(members)[: round_half_up(len(members), share)]
         replaced[chosen] = rng.choice(classes[classes != y], size=len(chosen))
     return replaced
+
+
+def _spread_conflicts(
+    given: Mapping[str, IndexArray],
+    classes: IndexArray,
+    share: float,
+    *,
+    start: float,
+    rng: np.random.Generator,
+) -> dict[str, IndexArray]:
+    """Replace an exact share of a client's labels by other classes of it, spread over its splits and classes.
+
+    The samples are laid in a row by split and class, and every ``1 / share``-th is taken. So each split, and
+    each class in it, has its proportional part of them rounded up or down. Rounding for each split by itself
+    would leave small ones with none on every client.
+
+    Args:
+        given: labels of each split.
+        classes: the client's classes.
+        share: of all the client's samples; their number is rounded half up.
+        start: where in the first interval to begin, in [0, 1): whose parts are rounded up.
+        rng: draws the samples of a class, the order of the classes, and the new classes.
+
+    Returns:
+        The labels of each split with those replaced.
+    """
+    labels = np.concatenate(list(given.values()))
+    sizes = [len(part) for part in given.values()]
+    place = {int(y): index for index, y in enumerate(rng.permutation(classes))}
+    row = np.lexsort(
+        (rng.random(len(labels)), _look_up(place, labels), np.repeat(np.arange(len(sizes)), sizes))
+    )
+    count = round_half_up(len(labels), share)
+    taken = row[((np.arange(count) + start) * len(labels) // max(count, 1)).astype(np.int64)]
+    replaced = labels.copy()
+    for y in classes:
+        chosen = taken[labels[taken] == y]
+        replaced[chosen] = rng.choice(classes[classes != y], size=len(chosen))
+    return dict(zip(given, np.split(replaced, np.cumsum(sizes)[:-1]), strict=True))
 
 
 def _look_up(mapping: dict[int, int], keys: IndexArray) -> IndexArray:

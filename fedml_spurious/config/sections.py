@@ -20,8 +20,9 @@ from data_partition.registry import PARTITIONS
 from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.learning.attacks import Attack, Norm
 from fedml_spurious.learning.batchnorm import BatchNormPolicy
-from fedml_spurious.learning.training import LocalTraining
+from fedml_spurious.learning.training import BatchNormMode, LocalTraining
 from fedml_spurious.personalization import PAPER_METHODS
+from fedml_spurious.personalization.base import SelectionTies
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -348,9 +349,20 @@ class PersonalizationArgs(Section):
             finds do not depend on them. ``aggregate`` averages them like weights (as the paper's FedAvg),
             ``recalibrate`` takes the exact statistics of all clients' training samples together, ``local``
             those of a client's own, so that every client has its own global model in this respect.
+        batchnorm_mode: by what BatchNorm layers normalise while methods fine-tune. ``frozen``: the running
+            statistics of the global model, as ``batchnorm`` left them, in all terms of the loss; they stay
+            what they are, so that attack, loss, selection and measurement speak of one function, and scales
+            and shifts train on. ``batch``: the statistics of the batch, which move the running ones; ``adv``
+            and ``ours`` then pass clean and adversarial images together. ``head`` is frozen always, and
+            ``local``, which does not start from the global model, never.
+        selection_ties: which epoch is selected among those whose scores are equal, of which there are many
+            where a client has few validation samples: the ``latest``, or the ``earliest``, which reports the
+            first steps of a fresh Adam. ``results_last.csv`` has the last epoch whatever was selected.
     """
 
     batchnorm: BatchNormPolicy = "aggregate"
+    batchnorm_mode: BatchNormMode = "frozen"
+    selection_ties: SelectionTies = "latest"
     epochs: Count = 5
     batch_size: Count | None = None
     learning_rate: Positive | None = None

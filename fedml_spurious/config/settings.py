@@ -108,6 +108,7 @@ class Settings(Section):
             own.batch_size or train.batch_size,
             own.learning_rate or train.learning_rate,
             train.weight_decay,
+            own.batchnorm_mode,
         )
 
 

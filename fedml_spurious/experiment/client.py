@@ -94,7 +94,7 @@ class ClientStep:
     def run(self, key: ResultKey) -> Outcome:
         """Personalize as the work says, and measure."""
         if key.options is None or key.p_seed is None:
-            return Outcome(self._result(key, self.model, val_acc=self._val_accuracy(self.model)))
+            return _same(self._result(key, self.model, val_acc=self._val_accuracy(self.model)))
         method = self.settings.method_type(key.method)(key.options)
         view = self.view(key.p_seed)
         rows: list[dict[str, Any]] = []
@@ -105,12 +105,18 @@ class ClientStep:
         seconds = time.perf_counter() - started
         if personal is None:
             logger.info("%s does not apply to client %s: %s", key.method, self.client, reason)
-            return Outcome(self._result(key, None))
+            return _same(self._result(key, None))
         model = copy.deepcopy(self.model)
-        load_state(model, personal.state)
-        result = self._result(key, model, personal=personal, method=method, seconds=round(seconds, 3))
+
+        def measured(found: Personalized) -> ClientResult:
+            load_state(model, found.state)
+            return self._result(key, model, personal=found, method=method, seconds=round(seconds, 3))
+
+        last = measured(personal.last) if personal.last else None
+        result = measured(personal)  # second, so that the model is the selected one from here on
         kept = self.settings.personalization_args.save_models
-        return Outcome(result, tuple(rows), copy_state(model) if kept else None)
+        state = copy_state(model) if kept else None
+        return Outcome(result, last or result, tuple(rows), state, personal.details)
 
     def view(self, p_seed: int) -> ClientView:
         """What a method may see of the client, with a seed of the personalization step."""
@@ -125,6 +131,7 @@ class ClientStep:
             global_model=self.model,
             training=self.settings.fine_tuning(),
             initial=self._initial,
+            selection_ties=self.settings.personalization_args.selection_ties,
         )
 
     def _initial(self) -> nn.Module:
@@ -187,6 +194,10 @@ class ClientStep:
             lam_l2=getattr(method.settings, "lam_l2", None) if method else None,
             seconds=seconds,
         )
+
+
+def _same(row: ClientResult) -> Outcome:
+    return Outcome(row, row)
 
 
 def accuracy_cells(biased: Evaluation, conflicting: Evaluation) -> dict[str, float | None]:

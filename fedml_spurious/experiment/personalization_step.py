@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -19,9 +20,24 @@ from fedml_spurious.results.decisions import Decision
 from fedml_spurious.results.rows import ClientResult
 
 
+@dataclass(frozen=True)
+class PersonalizationResults:
+    """What the personalization step finds.
+
+    Attributes:
+        selected: rows of ``results.csv``: by method, the two seeds, and client.
+        last: the same of the models after the last epoch, rows of ``results_last.csv``.
+        decisions: what tuning decided, by method.
+    """
+
+    selected: list[ClientResult]
+    last: list[ClientResult]
+    decisions: dict[str, Decision]
+
+
 def personalize(
     run: RunContext, models: Mapping[int, nn.Module], clients: Sequence[str]
-) -> tuple[list[ClientResult], dict[str, Decision]]:
+) -> PersonalizationResults:
     """Tune, personalize and measure whatever is not finished.
 
     Args:
@@ -30,7 +46,7 @@ def personalize(
         clients: ids of the clients, ascending.
 
     Returns:
-        The rows of ``results.csv``, by method, the two seeds, and client; and what tuning decided, by method.
+        All rows, in the order of ``results.csv``, and what tuning decided.
     """
     settings = run.settings
     # Silos keep their models for themselves, where the server does not see them.
@@ -53,7 +69,8 @@ def personalize(
         executor.do(plan, bar)
     store.collect(plan)
     run.workers.collect_models(plan)
-    return [store.get(key) for key in plan], decisions
+    selected, last = ([get(key) for key in plan] for get in (store.get, store.get_last))
+    return PersonalizationResults(selected, last, decisions)
 
 
 def describe_plan(settings: Settings, clients: Sequence[str]) -> str:

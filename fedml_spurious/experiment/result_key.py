@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedml_spurious.common.travelling import travels
@@ -41,11 +42,16 @@ class Outcome:
     """What became of a piece of work.
 
     Attributes:
-        result: its row of ``results.csv``.
+        result: its row of ``results.csv``, of the selected model.
+        last: its row of ``results_last.csv``, of the model after the last epoch; the same row where the
+            selected model is that one, or a method of the user's own tells no other.
         trajectory: rows of ``trajectory.csv``; none where none were asked for.
         state: the personal model on the CPU, where models are kept; else None.
+        details: numbers that tell how the method got there, by name; none for most methods.
     """
 
     result: ClientResult
+    last: ClientResult
     trajectory: tuple[dict[str, Any], ...] = ()
     state: State | None = None
+    details: Mapping[str, float | None] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedml_spurious.common.storage import atomic_path, read_csv, write_csv
+from fedml_spurious.common.storage import atomic_path, read_csv, read_json, write_csv, write_json
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.learning.checkpoints import save_tensors
@@ -18,11 +18,16 @@ TRAJECTORY_COLUMNS = (
     "client", "epoch", "batch", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc", "acc_adv", "loss_adv",
 )  # fmt: skip
 
+_DETAILS = "details.json"
+_SELECTED, _LAST = "clients.csv", "clients_last.csv"
 _Part = dict[str, ClientResult]
 
 
 class ResultStore:
     """Finished rows: one ``clients.csv`` per method, its options and pair of seeds.
+
+    They are of the selected epoch; ``clients_last.csv`` beside it has those of the last epoch, and
+    ``details.json`` what a method tells of its way, by client.
 
     Args:
         folder: the run folder.
@@ -41,15 +46,14 @@ class ResultStore:
 
     def _part(self, path: Path) -> _Part:
         if path not in self._parts:
-            stored = path / "clients.csv"
-            rows = read_results(stored) if stored.exists() else []
+            rows = read_results(path) if path.exists() else []
             self._parts[path] = {row.client: row for row in rows}
         return self._parts[path]
 
     def has(self, key: ResultKey) -> bool:
         """Whether this work is done."""
-        row = self._part(self.path(key)).get(key.client)
-        if row is None:
+        row = self._part(self.path(key) / _SELECTED).get(key.client)
+        if row is None or key.client not in self._part(self.path(key) / _LAST):
             return False
         has_model = self.models and key.p_seed is not None and row.acc_b is not None
         return not has_model or self._model(key).exists()
@@ -58,19 +62,27 @@ class ResultStore:
         return self.path(key) / "models" / f"{key.client}.pt"
 
     def get(self, key: ResultKey) -> ClientResult:
-        """The result of finished work."""
-        return self._part(self.path(key))[key.client]
+        """The result of finished work at the selected epoch."""
+        return self._part(self.path(key) / _SELECTED)[key.client]
+
+    def get_last(self, key: ResultKey) -> ClientResult:
+        """The result of finished work at the last epoch."""
+        return self._part(self.path(key) / _LAST)[key.client]
 
     def add(self, key: ResultKey, outcome: Outcome) -> None:
-        """Store an outcome at once; its row comes last and makes it count as done."""
+        """Store an outcome at once; its row of ``clients.csv`` comes last and makes it count as done."""
         path = self.path(key)
         if outcome.trajectory:
             _merge_trajectory(path / "trajectory.csv", key.client, outcome.trajectory)
+        if outcome.details:
+            found = _details(path) | {key.client: dict(outcome.details)}
+            write_json(path / _DETAILS, {client: found[client] for client in sorted(found)})
         if outcome.state is not None:
             save_tensors(self._model(key), outcome.state)
-        rows = self._part(path)
-        rows[key.client] = outcome.result
-        write_results(path / "clients.csv", [rows[client] for client in sorted(rows)])
+        for name, row in ((_LAST, outcome.last), (_SELECTED, outcome.result)):
+            rows = self._part(path / name)
+            rows[key.client] = row
+            write_results(path / name, [rows[client] for client in sorted(rows)])
 
     def collect(self, plan: Sequence[ResultKey]) -> None:
         """Put the results of methods with options where those of other methods are.
@@ -84,10 +96,14 @@ class ResultStore:
                 target = self.folder.personal_part(key.method, key.fl_seed, key.p_seed)
                 chosen.setdefault(target, []).append(key)
         for target, keys in chosen.items():
-            write_results(target / "clients.csv", [self.get(key) for key in keys])
+            write_results(target / _LAST, [self.get_last(key) for key in keys])
+            write_results(target / _SELECTED, [self.get(key) for key in keys])
             rows = [row for key in keys for row in _trajectory(self.path(key), key.client)]
             if rows:
                 write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)
+            details = {key.client: _details(self.path(key)).get(key.client) for key in keys}
+            if any(details.values()):
+                write_json(target / _DETAILS, {client: found for client, found in details.items() if found})
         self.collect_models(plan)
 
     def collect_models(self, plan: Sequence[ResultKey]) -> None:
@@ -101,6 +117,11 @@ class ResultStore:
 def _trajectory(part: Path, client: str) -> list[dict[str, str]]:
     path = part / "trajectory.csv"
     return [row for row in read_csv(path) if row["client"] == client] if path.exists() else []
+
+
+def _details(part: Path) -> dict[str, Any]:
+    path = part / _DETAILS
+    return read_json(path) if path.exists() else {}
 
 
 def _merge_trajectory(path: Path, client: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -31,6 +31,14 @@ _FREE = (
 )
 
 
+# Keys whose absence is no default: what versions without them did, which this one does not.
+_OLDER = {
+    ("personalization_args", "batchnorm_mode"): "an older version made this run: it fine-tuned under batch "
+    "statistics and the adversarial term under running ones, which is no mode any more",
+    ("personalization_args", "selection_ties"): "an older version made this run: of epochs that tie it "
+    "selected the earliest, and it did not keep the last epoch",
+}
+
 _GROWING = ("methods", "fl_seeds", "personalization_seeds")
 
 
@@ -79,7 +87,7 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
     old, new = flatten(before), flatten(now)
     absent = {key for key in new if key not in old and _may_be_absent(key, before, settings)}
     changed = [
-        f"{'.'.join(key)}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}"
+        _difference(key, old, new)
         for key in sorted((old.keys() | new.keys()) - absent)
         if old.get(key) != new.get(key) and not _is_free(key, new.get(key, old.get(key)))
     ]
@@ -94,6 +102,11 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
         )
 
 
+def _difference(key: tuple[str, ...], old: Mapping[Any, Any], new: Mapping[Any, Any]) -> str:
+    reason = f" ({_OLDER[key]})" if key in _OLDER and key not in old else ""
+    return f"{'.'.join(key)}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}{reason}"
+
+
 def _experiment_values(config: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
     """What may grow and not shrink, by its key."""
     experiment = config.get("experiment_args", {})
@@ -104,6 +117,8 @@ def _experiment_values(config: Mapping[str, Mapping[str, Any]]) -> dict[str, lis
 
 def _may_be_absent(key: tuple[str, ...], before: Mapping[str, Mapping[str, Any]], settings: Settings) -> bool:
     """Whether a run without this key was no other: it had not got the method, or the key is a newer one."""
+    if key in _OLDER:
+        return False
     section, *names = key
     if section == "personalization_args" and len(names) > 1 and names[0] not in before.get(section, {}):
         return True

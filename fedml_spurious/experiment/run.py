@@ -104,11 +104,14 @@ def _run(
     run = RunContext(settings, data, folder, workers, console, device)
     with tracking(settings, folder):
         models = apply_batchnorm_policy(run, train_global_models(run))
-        results, decisions = personalize(run, models, clients)
-        write_results(folder.results, results)
+        found = personalize(run, models, clients)
+        write_results(folder.results_last, found.last)
+        write_results(folder.results, found.selected)
         config = settings.model_dump(mode="json", exclude_none=True)
         budgets = read_budgets(folder.path)
-        table = make_run_table(FinishedRun(folder.path, config, tuple(results), decisions, budgets))
+        table = make_run_table(
+            FinishedRun(folder.path, config, tuple(found.selected), found.decisions, budgets)
+        )
         write_table(folder.path, table)
         folder.note("table", **table_metrics(table.summaries))
     return table

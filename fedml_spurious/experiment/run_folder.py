@@ -27,7 +27,7 @@ from fedml_spurious.config.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-_DERIVED = ("results.csv", "table.csv", "table.md", "table.tex")
+_DERIVED = ("results.csv", "results_last.csv", "table.csv", "table.md", "table.tex")
 _PLAIN_LABEL = re.compile(r"[\w.,=+-]{1,200}")
 _PACKAGES = ("fedml", "torch", "torchvision", "numpy", "h5py", "pydantic")
 
@@ -63,6 +63,11 @@ class RunFolder:
     def results(self) -> Path:
         """A row per method, seeds and client; written when all are there."""
         return self.path / "results.csv"
+
+    @property
+    def results_last(self) -> Path:
+        """The same of the last epoch, whatever epoch was selected."""
+        return self.path / "results_last.csv"
 
     def global_part(self, fl_seed: int) -> Path:
         """Folder of a global model."""

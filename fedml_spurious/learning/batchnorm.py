@@ -1,9 +1,9 @@
 """Running statistics of BatchNorm layers, replaced by exact statistics of data.
 
 In training mode a BatchNorm layer normalises by the statistics of its batch, so the running statistics of
-the global model never influence the weights that FedAvg finds. They matter where a model is evaluated and
-as the start of a personal model's own statistics. A policy about them is therefore applied to the finished
-global model.
+the global model never influence the weights that FedAvg finds. They matter where a model is evaluated, where
+it is fine-tuned with frozen statistics, and as the start of a personal model's own. A policy about them is
+therefore applied to the finished global model.
 """
 
 from __future__ import annotations

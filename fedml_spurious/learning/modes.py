@@ -34,15 +34,23 @@ def frozen(model: Classifier) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+def batchnorm_to_eval_mode(model: nn.Module) -> None:
+    """Let BatchNorm layers use their running statistics and leave these as they are, until ``train()``."""
+    for layer in _batchnorm_layers(model):
+        layer.training = False
+
+
 @contextmanager
 def batchnorm_in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Let BatchNorm layers use their running statistics and leave them as they are; the rest trains on."""
-    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    modes = [(layer, layer.training) for layer in layers]
+    """The same for the length of a block; the rest of the model trains on."""
+    modes = [(layer, layer.training) for layer in _batchnorm_layers(model)]
     try:
-        for layer in layers:
-            layer.training = False
+        batchnorm_to_eval_mode(model)
         yield
     finally:
         for layer, mode in modes:
             layer.training = mode
+
+
+def _batchnorm_layers(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

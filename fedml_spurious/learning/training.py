@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fedml_spurious.common.arrays import IndexArray
+from fedml_spurious.learning.modes import batchnorm_to_eval_mode
+
+BatchNormMode = Literal["frozen", "batch"]
 
 
 @dataclass(frozen=True)
@@ -17,16 +21,20 @@ class LocalTraining:
     """How a client trains (appendix C.2).
 
     Attributes:
-        epochs: passes over the client's sequence of samples, at least 1.
+        epochs: passes over the client's sequence of samples; 0 trains nothing.
         batch_size: samples per batch, at least 1.
         learning_rate: of Adam, which is fresh in every call.
         weight_decay: of Adam; 0 in the paper.
+        batchnorm_mode: by what BatchNorm layers normalise: ``batch`` is the statistics of the batch, which
+            move the running ones; ``frozen`` is the running statistics, which stay what they are. Scales
+            and shifts train in both.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
+    batchnorm_mode: BatchNormMode = "batch"
 
 
 def minibatches(sequence: IndexArray, batch_size: int) -> list[IndexArray]:
@@ -76,12 +84,12 @@ def train_locally(
 ) -> Iterator[Step]:
     """Train ``model`` in place with a fresh Adam and yield after every batch.
 
-    The caller may evaluate the model between batches: it is set to training mode before each one. Torch's
-    global generators are as they were at every yield.
+    The caller may evaluate the model between batches: it is set to training mode before each one, except
+    BatchNorm layers that are frozen. Torch's global generators are as they were at every yield.
 
     Args:
         model: on ``device``.
-        settings: epochs, batch size and optimiser.
+        settings: epochs, batch size, optimiser and mode of BatchNorm layers.
         sequence: sample rows, shape (N,), in the order in which epoch ``e`` (from 0) visits them.
         loss: objective of a batch, given the model and the batch's rows as an index tensor (B,).
         noise: seed of what the network itself draws (dropout) in a batch, given the number of batches done.
@@ -99,6 +107,8 @@ def train_locally(
         batches = minibatches(sequence(epoch), settings.batch_size)
         for number, rows in enumerate(batches, start=1):
             model.train()
+            if settings.batchnorm_mode == "frozen":
+                batchnorm_to_eval_mode(model)
             optimizer.zero_grad(set_to_none=True)
             with _seeded(noise(done), device):
                 value = loss(model, torch.from_numpy(rows).to(device))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from fedml_spurious.learning.losses import adversarial_disagreement, l2_distance
-from fedml_spurious.learning.modes import batchnorm_in_eval_mode
 from fedml_spurious.personalization.base import Batch, Candidate, MethodSettings, Personalizer
 
 
@@ -37,15 +37,19 @@ class AdversarialTransferSettings(AdversarialSettings, L2Settings):
     """Options of both terms."""
 
 
-def adversarial_term(model: nn.Module, batch: Batch) -> Tensor:
-    """Disagreement with the global model on ``x_adv`` (section 6.1).
+def transfer_loss(model: nn.Module, batch: Batch, lam_adv: float) -> Tensor:
+    """``CE(f_p(x), y) + lam_adv * BCE(z_p, z_g)``, the second term on ``x_adv`` (section 6.1).
 
-    BatchNorm normalises ``x_adv`` with the running statistics of the personal model, as the attack and every
-    measurement do. The statistics themselves are of clean images alone, and the term's gradient vanishes
-    where the personal model equals the global one.
+    Both sets of images go through the model in one pass, so that both terms speak of one function whatever
+    ``batchnorm_mode`` is. Under ``frozen`` that is the function that is attacked, selected and measured, and
+    the second term is least, and flat, where ``w_p = w_g``. Under ``batch`` the statistics are those of clean
+    and adversarial images together. One term under running and the other under batch statistics would be two
+    functions that come apart.
     """
-    with batchnorm_in_eval_mode(model):
-        return adversarial_disagreement(model(batch.x_adv), batch.z_g)
+    if not lam_adv:
+        return F.cross_entropy(model(batch.x), batch.y)
+    logits, logits_adv = model(torch.cat([batch.x, batch.x_adv])).chunk(2)
+    return F.cross_entropy(logits, batch.y) + lam_adv * adversarial_disagreement(logits_adv, batch.z_g)
 
 
 class AdversarialOnly(Personalizer[AdversarialSettings]):
@@ -57,10 +61,7 @@ class AdversarialOnly(Personalizer[AdversarialSettings]):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """``CE(f_p(x), y) + lam_adv * BCE(z_p, z_g)`` on the adversarial examples of the batch."""
-        loss = F.cross_entropy(model(batch.x), batch.y)
-        if self.settings.lam_adv:
-            loss = loss + self.settings.lam_adv * adversarial_term(model, batch)
-        return loss
+        return transfer_loss(model, batch, self.settings.lam_adv)
 
 
 class L2Only(Personalizer[L2Settings]):
@@ -92,9 +93,7 @@ class AdversarialTransfer(Personalizer[AdversarialTransferSettings]):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """``CE(f_p(x), y) + lam_adv * BCE(z_p, z_g) + lam_l2 * ||w_g - w_p||^2``."""
-        loss = F.cross_entropy(model(batch.x), batch.y)
-        if self.settings.lam_adv:
-            loss = loss + self.settings.lam_adv * adversarial_term(model, batch)
+        loss = transfer_loss(model, batch, self.settings.lam_adv)
         if self.settings.lam_l2:
             loss = loss + self.settings.lam_l2 * l2_distance(model.parameters(), batch.w_g)
         return loss

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -25,6 +25,7 @@ from fedml_spurious.learning.state_dicts import State
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
 
 Observer = Callable[[nn.Module, int, int], None]
+SelectionTies = Literal["latest", "earliest"]
 RowOrder = Callable[[np.random.Generator], IndexArray]
 
 
@@ -108,9 +109,10 @@ class ClientView:
         val: validation samples.
         adversarial: adversarial examples of both.
         global_model: the model ``f_g``; methods leave it as it is.
-        training: epochs, batch size and optimiser of the fine-tuning.
+        training: epochs, batch size, optimiser and mode of BatchNorm layers in the fine-tuning.
         initial: builds the network with the weights from which the federated training of ``fl_seed`` began,
             on the device of the samples.
+        selection_ties: which epoch is selected among those whose scores are equal.
     """
 
     client: int
@@ -123,6 +125,7 @@ class ClientView:
     global_model: nn.Module
     training: LocalTraining
     initial: Callable[[], nn.Module]
+    selection_ties: SelectionTies = "latest"
 
 
 @dataclass(frozen=True)
@@ -194,11 +197,17 @@ class Personalized:
         state: state dictionary of the selected model.
         selected_epoch: epoch after which it was taken, from 1.
         val_acc: its validation accuracy; None where there are no validation samples.
+        last: the model after the last epoch, which is reported beside the selected one; None where the
+            selected one is it. A method that knows no other model leaves it out.
+        details: finite numbers that tell how the method got there, by name; they are kept per client in
+            ``details.json`` and decide nothing.
     """
 
     state: State
     selected_epoch: int
     val_acc: float | None
+    last: Personalized | None = None
+    details: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Personalizer(Generic[SettingsT]):
@@ -253,7 +262,7 @@ class Personalizer(Generic[SettingsT]):
                 batch and after every batch; returns nothing to the method.
 
         Returns:
-            The selected model.
+            The selected model, and the last one with it.
         """
         return fine_tune(self, view, observe)
 
@@ -266,7 +275,7 @@ def fine_tune(
     stage: int = 0,
     sequence: RowOrder | None = None,
 ) -> Personalized:
-    """Train from the method's start and keep the epoch with the best score; ties: the earliest.
+    """Train from the method's start; keep the epoch with the best score, and the last one.
 
     Args:
         method: gives the start, the loss, the sequence of samples and the score.
@@ -276,7 +285,7 @@ def fine_tune(
         sequence: rows of an epoch, given its generator, where they are not ``method.sequence``.
 
     Returns:
-        The selected model.
+        The selected model, and the last one with it; of equal scores see :class:`ClientView`.
 
     Raises:
         ValueError: the method is not defined for this client, or the sequence is empty.
@@ -284,6 +293,7 @@ def fine_tune(
     model = method.start(view)
     best: Personalized | None = None
     best_score = -np.inf
+    ties = view.selection_ties
     if observe is not None:
         observe(model, 0, 0)
     for step in _training_steps(method, model, view, stage, sequence):
@@ -293,13 +303,13 @@ def fine_tune(
             continue
         candidate = Candidate(model, view.val, view.adversarial)
         score = method.score(candidate)
-        if score > best_score:
-            best_score = score
-            state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            best = Personalized(state, step.epoch, candidate.val.accuracy)
+        state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        last = Personalized(state, step.epoch, candidate.val.accuracy)
+        if score > best_score or (score == best_score and ties == "latest"):
+            best, best_score = last, score
     if best is None:
         raise ValueError(f"client {view.client}: no training sample in the sequence, nothing was fine-tuned")
-    return best
+    return best if best is last else replace(best, last=last)
 
 
 def fine_tune_stage(
@@ -311,7 +321,7 @@ def fine_tune_stage(
         method: gives the start, the loss and the sequence of samples.
         view: the client.
         stage: number of the stage, which addresses its draws; 0 is the stage of the personal model.
-        epochs: passes over the sequence, at least 1.
+        epochs: passes over the sequence; 0 takes the start as it is.
 
     Returns:
         The model after the last epoch.

@@ -65,6 +65,10 @@ class GradientAlignment(Personalizer[GradientAlignmentSettings]):
 
     ``theta`` is the angle between the input gradients of the global and the personal model (Lemma 1).
     Theorem 3 bounds ``sin(theta)`` by the adversarial transferability, through which ``ours`` holds it down.
+
+    The input gradients are of the network with its running statistics under ``batchnorm_mode: batch`` too,
+    because a sample has a gradient of its own only there; the two terms then speak of two functions, which
+    come apart. Under ``frozen`` they speak of one.
     """
 
     name = "grad_align"

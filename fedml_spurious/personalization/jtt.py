@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,12 +34,13 @@ class JTTSettings(MethodSettings):
     """Options of JTT.
 
     Attributes:
-        identification_epochs: ``T``, epochs of the first stage.
+        identification_epochs: ``T``, epochs of the first stage; 0 takes the errors of the global model
+            itself.
         multiplicity: how often a misclassified sample stands in an epoch of the second stage
             (appendix C.2: 50).
     """
 
-    identification_epochs: int = Field(default=1, ge=1)
+    identification_epochs: int = Field(default=1, ge=0)
     multiplicity: int = Field(default=50, ge=1)
 
 
@@ -73,24 +76,43 @@ class JustTrainTwice(Personalizer[JTTSettings]):
         epochs = self.settings.identification_epochs
         identifier = fine_tune_stage(self, view, stage=IDENTIFICATION, epochs=epochs)
         errors = error_set(identifier, view.train)
-        _log_quality(view, errors)
+        quality = error_set_quality(errors, ~view.aligned)
+        _log_quality(view, quality)
         rows = upsampled(errors, self.settings.multiplicity)
-        return fine_tune(self, view, observe, sequence=lambda rng: rng.permutation(rows))
+        personal = fine_tune(self, view, observe, sequence=lambda rng: rng.permutation(rows))
+        return replace(personal, details=quality)
 
 
-def _log_quality(view: ClientView, errors: Tensor) -> None:
-    """Log precision and recall of the error set against the true bias-conflicting samples."""
-    found, conflicting = int(errors.sum()), int((~view.aligned).sum())
-    hits = int((errors & ~view.aligned).sum())
+def error_set_quality(errors: Tensor, conflicting: Tensor) -> dict[str, float | None]:
+    """How well an error set finds the true bias-conflicting samples.
+
+    Args:
+        errors: which samples are in the error set, shape (N,), bool.
+        conflicting: which samples are bias-conflicting, shape (N,), bool.
+
+    Returns:
+        ``samples``, ``error_set``, ``conflicting`` and ``hits`` (in both) as counts, from which clients can
+        be pooled; ``precision`` and ``recall`` in [0, 1], None where nothing was or could be found.
+    """
+    found, sought = int(errors.sum()), int(conflicting.sum())
+    hits = int((errors & conflicting).sum())
+    return {
+        "samples": len(errors),
+        "error_set": found,
+        "conflicting": sought,
+        "hits": hits,
+        "precision": hits / found if found else None,
+        "recall": hits / sought if sought else None,
+    }
+
+
+def _log_quality(view: ClientView, quality: Mapping[str, float | None]) -> None:
     address = (view.client, view.fl_seed, view.p_seed)
-    if not found:
+    if not quality["error_set"]:
         logger.info("jtt, client %d (fl%d p%d): the error set is empty; stage 2 is plain FT", *address)
         return
     logger.info(
         "jtt, client %d (fl%d p%d): error set of %d of %d samples, precision %.3f, recall %.3f",
         *address,
-        found,
-        len(errors),
-        hits / found,
-        hits / conflicting,
+        *(quality[name] for name in ("error_set", "samples", "precision", "recall")),
     )

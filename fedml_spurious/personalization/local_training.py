@@ -34,6 +34,10 @@ class LocalOnly(Personalizer[LocalSettings]):
     The weights are those from which the federated training of the same seed began. Nothing of the finished
     global model enters the personal one or its selection; only ``acc_adv`` still speaks of it, because the
     adversarial examples are made from the global model.
+
+    It trains under batch statistics whatever ``batchnorm_mode`` is: an untrained network has no running
+    statistics worth keeping, only the mean 0 and variance 1 of its making, and there is no global model here
+    whose function could be kept.
     """
 
     name = "local"
@@ -44,6 +48,7 @@ class LocalOnly(Personalizer[LocalSettings]):
         return view.initial()
 
     def personalize(self, view: ClientView, observe: Observer | None = None) -> Personalized:
-        """Train with the method's own number of epochs."""
+        """Train with the method's own number of epochs, under batch statistics."""
         epochs = self.settings.epochs or view.training.epochs
-        return fine_tune(self, replace(view, training=replace(view.training, epochs=epochs)), observe)
+        training = replace(view.training, epochs=epochs, batchnorm_mode="batch")
+        return fine_tune(self, replace(view, training=training), observe)

@@ -30,7 +30,8 @@ class HeadOnly(Personalizer[MethodSettings]):
     """Cross-entropy with the last layer as the only one that trains; not a method of the paper.
 
     The body stays the global one to the last bit, the running statistics of its BatchNorm layers included,
-    so the personal model can reweight the features of the global model and learn no new ones.
+    so the personal model can reweight the features of the global model and learn no new ones. For that
+    BatchNorm is frozen whatever ``batchnorm_mode`` is.
     """
 
     name = "head"
@@ -48,8 +49,9 @@ class HeadOnly(Personalizer[MethodSettings]):
 class BatchNormOnly(Personalizer[MethodSettings]):
     """Cross-entropy with the BatchNorm layers as the only ones that train; not a method of the paper.
 
-    Their scales and shifts are trained and their running statistics move to the client's images. The same
-    layers are personal in FedBN (Li et al. 2021, arXiv:2102.07623), there from the first round on.
+    Under ``batchnorm_mode: frozen`` their scales and shifts train and nothing else moves; under ``batch``
+    their running statistics move to the client's images too. In FedBN (Li et al. 2021, arXiv:2102.07623) the
+    same layers, statistics included, are personal from the first round on.
     """
 
     name = "bn"

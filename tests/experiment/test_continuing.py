@@ -123,6 +123,29 @@ def test_a_run_of_an_older_version_goes_on(again: Callable[..., Result], tmp_pat
     assert again().exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("key", "now", "reason"),
+    [
+        ("batchnorm_mode", "frozen", "the adversarial term under running ones"),
+        ("batchnorm_mode", "batch", "the adversarial term under running ones"),
+        ("selection_ties", "latest", "of epochs that tie it selected the earliest"),
+        ("selection_ties", "earliest", "it did not keep the last epoch"),
+    ],
+)
+def test_a_run_of_a_version_that_computed_otherwise_is_refused_with_the_reason(
+    key: str, now: str, reason: str, again: Callable[..., Result], tmp_path: Path
+) -> None:
+    """The key is absent, and no value of it is what that version did."""
+    path = tmp_path / "run/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    del config["personalization_args"][key]
+    path.write_text(yaml.safe_dump(config))
+    refused = again(personalization_args={key: now})
+    assert refused.exit_code == 2
+    assert f"personalization_args.{key}: was 'absent', is '{now}' (an older version" in refused.output
+    assert reason in " ".join(refused.output.split())
+
+
 def test_a_seed_that_was_named_by_default_may_not_vanish(again: Callable[..., Result]) -> None:
     gone = again(experiment_args={"fl_seeds": [1]})
     assert gone.exit_code == 2

@@ -104,6 +104,7 @@ def test_a_run_stopped_between_any_two_writes_resumes_to_the_same_bytes(
     result = invoke(config, folder, "--resume")
     assert result.exit_code == 0, result.output
     assert without_time(folder) == without_time(reference)
+    assert without_time(folder, "results_last.csv") == without_time(reference, "results_last.csv")
     require_nothing_done_twice(folder)
     for part in (
         "personal/ours/fl1_p0/trajectory.csv",

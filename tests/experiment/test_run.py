@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
-from running import Finished, read_rows, without_time
+from running import Finished, invoke, read_rows, without_time
 
 from fedml_spurious.cli import main
 from fedml_spurious.results.rows import COLUMNS
@@ -32,8 +33,25 @@ def test_a_run_ends_with_the_folder_of_the_contract(finished: Finished) -> None:
     expected |= {"global/fl1/checkpoint.pt", "personal/global/fl0/clients.csv"}
     expected |= {"personal/ft/fl0_p0/clients.csv", "personal/ours/fl1_p0/trajectory.csv"}
     expected |= {"personal/ours/fl0_p0/models/0003.pt"}
+    expected |= {"results_last.csv", "personal/ours/fl0_p0/clients_last.csv"}
     assert expected <= files
     assert not [name for name in files if "scratch" in name or name.endswith(".partial")]
+
+
+def test_the_last_epoch_stands_beside_the_selected_one(tiny: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    tiny["personalization_args"]["selection_ties"] = "earliest"
+    tiny["experiment_args"]["methods"] = ["global", "ft"]
+    assert invoke(tiny, folder).exit_code == 0
+    selected, last = without_time(folder), without_time(folder, "results_last.csv")
+    assert {row["selected_epoch"] for row in last} == {"", "2"}  # the global model has none
+    for row, at_the_end in zip(selected, last, strict=True):
+        same = row["selected_epoch"] == at_the_end["selected_epoch"]
+        assert (row == at_the_end) == same
+        assert [row[name] for name in ("method", "fl_seed", "p_seed", "client")] == [
+            at_the_end[name] for name in ("method", "fl_seed", "p_seed", "client")
+        ]
+    assert {row["selected_epoch"] for row in selected} == {"", "1", "2"}  # both cases are there
 
 
 def test_results_have_the_columns_of_the_contract_and_add_up(finished: Finished, splits: Path) -> None:

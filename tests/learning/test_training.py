@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedml_spurious.learning.modes import batchnorm_in_eval_mode
-from fedml_spurious.learning.training import LocalTraining, minibatches, train_locally
+from fedml_spurious.learning.training import BatchNormMode, LocalTraining, minibatches, train_locally
 
 CPU = torch.device("cpu")
 
@@ -153,3 +153,28 @@ def test_batchnorm_in_eval_mode_moves_no_statistics_and_comes_back() -> None:
     with pytest.raises(ValueError, match="feature"), batchnorm_in_eval_mode(model):
         raise ValueError("feature")
     assert model[0].training
+
+
+@pytest.mark.parametrize(("mode", "moves"), [("frozen", False), ("batch", True)])
+def test_frozen_batchnorm_normalises_by_running_statistics_and_trains_scale_and_shift(
+    mode: BatchNormMode, moves: bool
+) -> None:
+    """Inputs of mean 5: under running statistics (mean 0, variance 1) they come out as they are."""
+    model = nn.Sequential(nn.BatchNorm1d(2, eps=1e-12), nn.Dropout(0.0))
+    x = torch.tensor([[4.0, 4.0], [6.0, 6.0]])
+    out: list[torch.Tensor] = []
+
+    def loss(net: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        assert net[1].training
+        out.append(net(x).detach())
+        return net(x).square().sum()
+
+    training = LocalTraining(1, 2, batchnorm_mode=mode)
+    for _ in train_locally(
+        model, training, sequence=lambda _: np.arange(2), loss=loss, noise=int, device=CPU
+    ):
+        model.eval()
+    torch.testing.assert_close(out[0], x - 5 if moves else x)
+    assert torch.equal(model[0].running_mean, torch.zeros(2)) is not moves
+    assert (model[0].num_batches_tracked == 0) is not moves
+    assert not torch.equal(model[0].weight, torch.ones(2))

@@ -9,7 +9,7 @@ from torch import nn
 
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
-from fedml_spurious.learning.training import LocalTraining
+from fedml_spurious.learning.training import BatchNormMode, LocalTraining
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import AdversarialReference, Batch, ClientView, Personalizer
 
@@ -54,6 +54,7 @@ def view(
     conflicting: int | None = None,
     client: int = 0,
     model: nn.Module | None = None,
+    mode: BatchNormMode = "frozen",
 ) -> ClientView:
     """A client of ``count`` samples; a fifth of them, the first ones, are bias-conflicting by default."""
     model = model or network()
@@ -61,7 +62,7 @@ def view(
     adversarial = AdversarialReference(model, train, val, Attack("linf", 0.05))
     aligned = torch.ones(count, dtype=torch.bool)
     aligned[: count // 5 if conflicting is None else conflicting] = False
-    training = LocalTraining(epochs, 8, rate)
+    training = LocalTraining(epochs, 8, rate, batchnorm_mode=mode)
     return ClientView(client, 0, p_seed, train, aligned, val, adversarial, model, training, initial_network)
 
 

@@ -16,6 +16,7 @@ from fedml_spurious.config.sections import ExperimentArgs
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.losses import adversarial_disagreement
 from fedml_spurious.learning.metrics import Evaluation, evaluate
+from fedml_spurious.learning.modes import batchnorm_to_eval_mode
 from fedml_spurious.learning.state_dicts import load_state
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import AdversarialReference, Candidate, ClientView, Personalizer
@@ -23,6 +24,7 @@ from fedml_spurious.results.method_names import SELECTED_BY
 
 ALL = sorted(METHODS)
 TABLE = ("global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours")
+MODES = ("frozen", "batch")
 EXTRAS = ("head", "bn", "group_dro", "grad_align", "local")
 
 
@@ -36,7 +38,7 @@ def test_a_method_is_given_no_test_set() -> None:
     """Every tensor of a task is of the training or the validation split, or an attack on one of them."""
     assert {field.name for field in fields(ClientView)} == {
         "client", "fl_seed", "p_seed", "train", "aligned", "val", "adversarial", "global_model", "training",
-        "initial",
+        "initial", "selection_ties",
     }  # fmt: skip
 
 
@@ -75,10 +77,11 @@ def test_it_starts_at_the_global_model(name: str) -> None:
     assert all(starts)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ALL)
-def test_same_seed_same_model_and_another_seed_another(name: str) -> None:
-    first, again = (make(name).personalize(view()).state for _ in range(2))
-    other = make(name).personalize(view(p_seed=1)).state
+def test_same_seed_same_model_and_another_seed_another(name: str, mode: str) -> None:
+    first, again = (make(name).personalize(view(mode=mode)).state for _ in range(2))
+    other = make(name).personalize(view(p_seed=1, mode=mode)).state
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
@@ -91,11 +94,12 @@ def test_one_object_serves_client_after_client(name: str) -> None:
     assert all(torch.equal(again[key], expected[key]) for key in expected)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(("count", "classes"), [(2, 2), (2, 1), (8, 1), (9, 3)])
-def test_small_and_one_sided_clients_work(name: str, count: int, classes: int) -> None:
+def test_small_and_one_sided_clients_work(name: str, mode: str, count: int, classes: int) -> None:
     """9 samples leave a single one for the second batch; one of each client is bias-conflicting."""
-    given = view(count, classes=classes, conflicting=1)
+    given = view(count, classes=classes, conflicting=1, mode=mode)
     assert not make(name).not_applicable(given)
     state = make(name).personalize(given).state
     assert all(torch.isfinite(value).all() for value in state.values())
@@ -147,13 +151,16 @@ def test_without_its_terms_a_method_is_fine_tuning_bit_for_bit(name: str, option
     assert all(torch.equal(actual[key], expected[key]) for key in expected)
 
 
-def test_the_objective_is_the_sum_of_its_terms() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_the_objective_is_the_sum_of_its_terms(mode: str) -> None:
     """CE + lam_adv * BCE + lam_l2 * ||w_g - w_p||^2, every term computed apart, in double precision."""
     given = view()
     model = copy.deepcopy(given.global_model).double().train()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01)
+    if mode == "frozen":
+        model.eval()
     batch = batch_of(given)
     batch = replace(
         batch,
@@ -161,12 +168,10 @@ def test_the_objective_is_the_sum_of_its_terms() -> None:
         w_g=tuple(w.double() for w in batch.w_g),
         adversarial=SimpleNamespace(train_x=batch.x_adv.double(), train_z=batch.z_g.double()),
     )
-    evaluated = copy.deepcopy(model).eval()  # before training mode moves the statistics
-    cross_entropy = nn.functional.cross_entropy(copy.deepcopy(model)(batch.x), batch.y)
-    moved = copy.deepcopy(model)
-    moved(batch.x)  # the clean images move the statistics, with which x_adv is normalised then
-    evaluated.load_state_dict(moved.state_dict())
-    probabilities = evaluated(batch.x_adv).softmax(dim=1)
+    # Under batch statistics those of both sets of images together: the same model may not see one alone.
+    logits = copy.deepcopy(model)(torch.cat([batch.x, batch.x_adv]))
+    cross_entropy = nn.functional.cross_entropy(logits[:20], batch.y)
+    probabilities = logits[20:].softmax(dim=1)
     disagreement = nn.functional.binary_cross_entropy(probabilities, batch.z_g, reduction="sum") / len(
         batch.y
     )
@@ -176,13 +181,52 @@ def test_the_objective_is_the_sum_of_its_terms() -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_adversarial_images_do_not_move_batchnorm_statistics() -> None:
+def adversarial_gradient(model: nn.Module, given: ClientView) -> float:
+    """Norm of the adversarial term's gradient in all weights: of the whole loss minus the cross-entropy."""
+    gradients = []
+    for lam in (1.0, 0.0):
+        trained = copy.deepcopy(model)
+        make("adv", lam_adv=lam).loss(trained, batch_of(given)).backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in trained.parameters()]))
+    return float((gradients[0] - gradients[1]).norm())
+
+
+def test_under_frozen_the_adversarial_term_is_flat_at_the_global_model() -> None:
+    """(z_p - z_g) / (z_p (1 - z_p)) vanishes where z_p = z_g; under batch statistics z_p is not z_g there."""
     given = view()
-    with_term, without = copy.deepcopy(given.global_model).train(), copy.deepcopy(given.global_model).train()
-    make("adv", lam_adv=1.0).loss(with_term, batch_of(given))
-    make("ft").loss(without, batch_of(given))
-    assert torch.equal(with_term[1].running_mean, without[1].running_mean)
-    assert with_term[1].num_batches_tracked == without[1].num_batches_tracked
+    model = copy.deepcopy(given.global_model)
+    assert adversarial_gradient(model.train(), given) > 0.01
+    batchnorm_to_eval_mode(model)
+    assert adversarial_gradient(model, given) < 1e-6
+    with torch.no_grad():
+        model[4].weight.mul_(1.5)
+    assert adversarial_gradient(model, given) > 0.01  # and it is not flat everywhere
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+MOVES_STATISTICS = {"frozen": {"local"}, "batch": set(ALL) - {"head"}}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ALL)
+def test_statistics_stay_the_global_ones_to_the_bit_where_they_are_frozen(name: str, mode: str) -> None:
+    given = view(mode=mode)
+    before, after = given.global_model.state_dict(), make(name).personalize(given).state
+    same = [torch.equal(after[f"1.{key}"], before[f"1.{key}"]) for key in STATISTICS]
+    assert same == [name not in MOVES_STATISTICS[mode]] * len(STATISTICS)
+    if name != "head":
+        assert not torch.equal(after["1.weight"], before["1.weight"])
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"bn", "local"}))
+def test_a_network_without_batchnorm_is_the_same_in_both_modes(name: str) -> None:
+    states = []
+    for mode in MODES:
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            model = nn.Sequential(nn.Flatten(), nn.Linear(108, 8), nn.Tanh(), nn.Linear(8, 3))
+        states.append(make(name).personalize(view(model=model, mode=mode)).state)
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
 @pytest.mark.parametrize("name", ["adv", "ours"])
@@ -271,21 +315,31 @@ class Scripted(Personalizer[Any]):
 
 
 @pytest.mark.parametrize(
-    ("scores", "epoch"), [([0.1, 0.9, 0.3], 2), ([0.5, 0.5, 0.5], 1), ([0.1, 0.4, 0.4], 2)]
+    ("scores", "ties", "epoch"),
+    [
+        ([0.1, 0.9, 0.3], "latest", 2),
+        ([0.5, 0.5, 0.5], "latest", 3),
+        ([0.4, 0.4, 0.1], "latest", 2),
+        ([0.5, 0.5, 0.5], "earliest", 1),
+        ([0.1, 0.4, 0.4], "earliest", 2),
+        ([0.1, 0.4, 0.5], "earliest", 3),
+    ],
 )
-def test_the_best_epoch_is_kept_and_ties_go_to_the_earliest(scores: list[float], epoch: int) -> None:
-    given = view()
+def test_the_best_epoch_is_kept_and_the_last_one_with_it(scores: list[float], ties: Any, epoch: int) -> None:
+    given = replace(view(), selection_ties=ties)
     at_the_end: dict[int, dict[str, torch.Tensor]] = {}
 
     def observe(model: nn.Module, number: int, batch: int) -> None:
         at_the_end[number] = {key: value.clone() for key, value in model.state_dict().items()}
 
     chosen = Scripted(scores).personalize(given, observe)
-    assert chosen.selected_epoch == epoch
-    assert all(torch.equal(value, at_the_end[epoch][key]) for key, value in chosen.state.items())
-    model = copy.deepcopy(given.global_model)
-    load_state(model, chosen.state)
-    assert chosen.val_acc == evaluate(model, given.val.x, given.val.y).accuracy
+    assert (chosen.last is None) == (epoch == 3)
+    for found, number in ((chosen, epoch), (chosen.last or chosen, 3)):
+        assert found.selected_epoch == number
+        assert all(torch.equal(value, at_the_end[number][key]) for key, value in found.state.items())
+        model = copy.deepcopy(given.global_model)
+        load_state(model, found.state)
+        assert found.val_acc == evaluate(model, given.val.x, given.val.y).accuracy
 
 
 def test_observing_does_not_change_the_result() -> None:

@@ -10,6 +10,7 @@ import torch
 from client_views import batch_of, make, view
 from torch import Tensor, nn
 
+from fedml_spurious.learning.modes import batchnorm_to_eval_mode
 from fedml_spurious.learning.state_dicts import load_state
 from fedml_spurious.personalization.base import ClientView
 from fedml_spurious.personalization.gradient_alignment import input_gradients, misalignment
@@ -75,12 +76,17 @@ def test_its_gradient_in_the_weights_agrees_with_finite_differences() -> None:
         assert gradient[index].item() == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-4, abs=1e-9)
 
 
-def test_where_the_models_are_the_same_there_is_no_penalty() -> None:
-    """On a network without BatchNorm, whose training mode would make the two differ."""
-    given = view(model=nn.Sequential(nn.Flatten(), nn.Linear(108, 8), nn.Tanh(), nn.Linear(8, 3)))
+@pytest.mark.parametrize("mode", ["frozen", "batch"])
+def test_where_the_models_are_the_same_there_is_no_penalty(mode: str) -> None:
+    given = view()
     batch = batch_of(given)
-    with_term = make("grad_align", lam=5.0).loss(copy.deepcopy(given.global_model), batch)
-    without = make("ft").loss(copy.deepcopy(given.global_model), batch)
+    same = given.global_model.train()
+    if mode == "frozen":
+        batchnorm_to_eval_mode(same)
+    without = make("ft").loss(copy.deepcopy(same), batch)
+    if mode == "batch":  # the penalty reads the running statistics, which the cross-entropy moves first
+        given.global_model[1].momentum = 0.0
+    with_term = make("grad_align", lam=5.0).loss(copy.deepcopy(same), batch)
     torch.testing.assert_close(with_term, without, rtol=0.0, atol=1e-5)
 
 

@@ -68,10 +68,13 @@ def test_errors_stand_in_an_epoch_exactly_so_often(multiplicity: int) -> None:
     assert Counter(rows.tolist()) == {0: 1, 1: multiplicity, 2: 1, 3: multiplicity}
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_both_stages_train_on_what_they_should(epochs: int) -> None:
-    """Stage 1: T passes over all samples. Stage 2: in every epoch the correct once, the errors 50 times."""
-    given = view(21, rate=0.002)
+@pytest.mark.parametrize(("epochs", "mode"), [(0, "frozen"), (1, "frozen"), (2, "frozen"), (1, "batch")])
+def test_both_stages_train_on_what_they_should(epochs: int, mode: str) -> None:
+    """Stage 1: T passes over all samples. Stage 2: in every epoch the correct once, the errors 50 times.
+
+    With T = 0 the errors are those of the global model itself.
+    """
+    given = view(21, rate=0.002, mode=mode)
     method = Recording(given, identification_epochs=epochs)
     method.personalize(given)
     first, second = method.rows[: 21 * epochs], method.rows[21 * epochs :]
@@ -93,6 +96,7 @@ def test_both_stages_train_on_what_they_should(epochs: int) -> None:
 def _after_stage_one(given: ClientView, rows: list[int]) -> dict[str, Tensor]:
     """Adam on the recorded rows in batches of 8, the last one of an epoch smaller, written out."""
     model = copy.deepcopy(given.global_model).train()
+    model[1].train(given.training.batchnorm_mode == "batch")
     optimizer = torch.optim.Adam(model.parameters(), lr=given.training.learning_rate, fused=True)
     for start in range(0, len(rows), 21):
         for batch in torch.tensor(rows[start : start + 21]).split(8):
@@ -143,19 +147,23 @@ def test_precision_and_recall_of_the_error_set_are_logged(caplog: pytest.LogCapt
     """Wrong: 0 1 2; conflicting: 1 2 3 4. Two of three found are conflicting, two of four are found."""
     given = _thirds({0, 1, 2}, {1, 2, 3, 4})
     with caplog.at_level(logging.INFO):
-        make("jtt").personalize(given)
+        personal = make("jtt").personalize(given)
     assert caplog.messages == [
         "jtt, client 0 (fl0 p0): error set of 3 of 10 samples, precision 0.667, recall 0.500"
     ]
+    assert personal.details == {
+        "samples": 10, "error_set": 3, "conflicting": 4, "hits": 2, "precision": 2 / 3, "recall": 0.5,
+    }  # fmt: skip
 
 
 def test_an_empty_error_set_is_fine_tuning_bit_for_bit_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     given = _thirds(set(), {1})
     with caplog.at_level(logging.INFO):
-        actual = make("jtt").personalize(given).state
+        actual = make("jtt").personalize(given)
     assert caplog.messages == ["jtt, client 0 (fl0 p0): the error set is empty; stage 2 is plain FT"]
+    assert (actual.details["precision"], actual.details["recall"]) == (None, 0.0)
     expected = make("ft").personalize(given).state
-    assert all(torch.equal(actual[key], expected[key]) for key in expected)
+    assert all(torch.equal(actual.state[key], expected[key]) for key in expected)
 
 
 def test_only_the_second_stage_is_observed() -> None:

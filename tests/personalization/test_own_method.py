@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +19,7 @@ from client_views import make, view
 from fedml_spurious.cli import main
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.state_dicts import load_state
+from fedml_spurious.personalization.base import Personalizer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -36,19 +39,25 @@ def test_it_is_under_40_lines() -> None:
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.25, 1.0])
-def test_it_mixes_fine_tuned_and_global_weights(example: ModuleType, keep: float) -> None:
+def test_it_mixes_fine_tuned_and_global_weights(
+    example: ModuleType, keep: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = view()
-    w_g, tuned = given.global_model.state_dict(), make("ft").personalize(given)
+    w_g = given.global_model.state_dict()
+    tuned = make("ft").personalize(given)
+    tuned = replace(tuned, last=tuned.last or make("ft").personalize(view(p_seed=1)))  # some other model
+    monkeypatch.setattr(Personalizer, "personalize", lambda *_: tuned)
     actual = example.WiseFT(example.WiseFTSettings(keep=keep)).personalize(given)
-    for name, w_p in tuned.state.items():
-        expected = keep * w_g[name].double() + (1 - keep) * w_p.double()
-        if not w_p.is_floating_point():
-            expected = w_p.double()
-        torch.testing.assert_close(actual.state[name].double(), expected, rtol=1e-6, atol=1e-7)
-    model = given.global_model
-    load_state(model, actual.state)
-    assert actual.val_acc == evaluate(model, given.val.x, given.val.y).accuracy
-    assert actual.selected_epoch == tuned.selected_epoch
+    for mixture, before in ((actual, tuned), (actual.last, tuned.last)):
+        for name, w_p in before.state.items():
+            expected = keep * w_g[name].double() + (1 - keep) * w_p.double()
+            if not w_p.is_floating_point():
+                expected = w_p.double()
+            torch.testing.assert_close(mixture.state[name].double(), expected, rtol=1e-6, atol=1e-7)
+        model = copy.deepcopy(given.global_model)
+        load_state(model, mixture.state)
+        assert mixture.val_acc == evaluate(model, given.val.x, given.val.y).accuracy
+        assert mixture.selected_epoch == before.selected_epoch
 
 
 def rows(path: Path) -> list[tuple[str, ...]]:

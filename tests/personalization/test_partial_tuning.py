@@ -11,20 +11,29 @@ from fedml_spurious.learning.models import build_model
 from fedml_spurious.personalization.partial_tuning import last_layer
 
 
-def changed(name: str) -> set[str]:
-    given = view()
+def changed(name: str, mode: str) -> set[str]:
+    given = view(mode=mode)
     state = make(name).personalize(given).state
     before = given.global_model.state_dict()
     return {key for key in before if not torch.equal(state[key], before[key])}
 
 
-def test_head_changes_the_last_layer_alone_and_no_running_statistic() -> None:
-    assert changed("head") == {"4.weight", "4.bias"}
+@pytest.mark.parametrize("mode", ["frozen", "batch"])
+def test_head_changes_the_last_layer_alone_and_no_running_statistic(mode: str) -> None:
+    assert changed("head", mode) == {"4.weight", "4.bias"}
 
 
-def test_bn_changes_weights_and_statistics_of_batchnorm_alone() -> None:
-    keys = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    assert changed("bn") == {f"1.{key}" for key in keys}
+@pytest.mark.parametrize(
+    ("mode", "keys"),
+    [
+        ("frozen", ("weight", "bias")),
+        ("batch", ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")),
+    ],
+)
+def test_bn_changes_batchnorm_alone_and_its_statistics_where_they_are_not_frozen(
+    mode: str, keys: tuple[str, ...]
+) -> None:
+    assert changed("bn", mode) == {f"1.{key}" for key in keys}
 
 
 @pytest.mark.parametrize(("name", "size"), [("cnn_28x28", 28), ("cnn_64x64", 64)])

@@ -80,7 +80,7 @@ def test_no_split_of_a_plain_federation_is_empty() -> None:
 
 @settings(max_examples=60)
 @given(federations())
-def test_conflicting_and_mislabelled_training_samples_are_exact_counts_per_class(federation: tuple) -> None:
+def test_mislabelled_training_samples_are_exact_counts_per_class(federation: tuple) -> None:
     """Half up by hand: floor(n * share + 1/2); the test splits are clean."""
     labels, num_classes, options = federation
     for plan in plan_all(labels, num_classes, options):
@@ -89,14 +89,48 @@ def test_conflicting_and_mislabelled_training_samples_are_exact_counts_per_class
             wrong = Counter(labels[part.rows][labels[part.rows] != part.label].tolist())
             for y, total in Counter(labels[part.rows].tolist()).items():
                 assert wrong[y] == int(total * Fraction(str(options.label_noise)) + Fraction(1, 2))
-            expected = np.array([plan.color_map[y] for y in part.label.tolist()])
-            conflicting = Counter(part.label[part.spurious != expected].tolist())
-            for y, total in Counter(part.label.tolist()).items():
-                share = Fraction(str(options.bias_conflicting_fraction))
-                assert conflicting[y] == int(total * share + Fraction(1, 2))
         test = plan.splits["test"]
         assert np.array_equal(test.label, labels[test.rows])
         assert test.spurious.tolist() == [plan.color_map[y] for y in test.label.tolist()]
+
+
+def conflicting_labels(plan: PlannedClient, split: str) -> list[int]:
+    part = plan.splits[split]
+    pairs = zip(part.label.tolist(), part.spurious.tolist(), strict=True)
+    return [y for y, color in pairs if color != plan.color_map[y]]
+
+
+@settings(max_examples=60)
+@given(federations())
+def test_conflicting_samples_are_an_exact_count_and_every_split_and_class_has_its_part(
+    federation: tuple,
+) -> None:
+    """Half up by hand over the client; each part is its proportion rounded up or down."""
+    *_, options = federation
+    for plan in plan_all(*federation):
+        found = {split: Counter(conflicting_labels(plan, split)) for split in ("train", "val")}
+        sizes = {split: Counter(plan.splits[split].label.tolist()) for split in ("train", "val")}
+        total = sum(size.total() for size in sizes.values())
+        count = int(total * Fraction(str(options.bias_conflicting_fraction)) + Fraction(1, 2))
+        assert sum(part.total() for part in found.values()) == count
+        for split, size in sizes.items():
+            parts = [(found[split].total(), size.total()), *((found[split][y], size[y]) for y in size)]
+            assert all(abs(got - Fraction(count * n, total)) < 1 for got, n in parts)
+
+
+@pytest.mark.parametrize("clients", [10, 50])
+def test_few_conflicting_samples_are_in_validation_splits_in_proportion_over_clients(clients: int) -> None:
+    """135 samples of 5 classes a client at 2 %: two or three of train and val together, .2 of them in val."""
+    labels = np.repeat(np.arange(10), clients // 2 * 27)
+    plans = plan_all(labels, 10, ColoredOptions(clients=clients, bias_conflicting_fraction=0.02))
+    in_val = [len(conflicting_labels(plan, "val")) for plan in plans]
+    assert set(in_val) == {0, 1}
+    expected = 0.0
+    for plan in plans:
+        total = sum(len(plan.splits[split].rows) for split in ("train", "val"))
+        expected += int(total * 0.02 + 0.5) * len(plan.splits["val"].rows) / total
+    assert expected > 1.5
+    assert abs(sum(in_val) - expected) <= 1.5
 
 
 @settings(max_examples=30)
