@@ -387,8 +387,11 @@ class ExperimentArgs(Section):
             option; they take the place of ``personalization_args.<method>.<option>``.
         tuning: ``shared`` chooses for all clients together, ``client`` for each by itself.
         tuning_reference: below whose validation accuracy a larger coefficient may not fall: that of the
-            ``smallest`` value of the grid, or of the ``global`` model.
-        tuning_tolerance: by how much it may all the same, in [0, 1].
+            ``smallest`` value of the grid, of the ``global`` model, or, with ``gain``, that of the global
+            model and ``tuning_share`` of what fine-tuning (``ft``, which has to be run) gains over it.
+        tuning_share: which share of fine-tuning's gain in validation accuracy has to be kept, in [0, 1];
+            read with ``tuning_reference: gain`` only.
+        tuning_tolerance: by how much it may fall all the same, in [0, 1].
     """
 
     methods: Names = PAPER_METHODS
@@ -396,10 +399,19 @@ class ExperimentArgs(Section):
     personalization_seeds: Seeds = (0,)
     grids: dict[str, dict[str, Values]] = Field(default_factory=dict)
     tuning: Literal["shared", "client"] = "shared"
-    tuning_reference: Literal["smallest", "global"] = "smallest"
+    tuning_reference: Literal["smallest", "global", "gain"] = "smallest"
+    tuning_share: Fraction = 0.5
     tuning_tolerance: Fraction = 0.0
 
     @model_validator(mode="after")
     def _no_repeats(self) -> ExperimentArgs:
         _refuse_repeats(self, "methods", "fl_seeds", "personalization_seeds")
+        return self
+
+    @model_validator(mode="after")
+    def _gain_is_known(self) -> ExperimentArgs:
+        if self.grids and self.tuning_reference == "gain" and "ft" not in self.methods:
+            raise PydanticCustomError(
+                "gain", "tuning_reference: gain compares with fine-tuning; add ft to experiment_args.methods"
+            )
         return self
