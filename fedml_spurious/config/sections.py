@@ -399,8 +399,8 @@ class ExperimentArgs(Section):
     personalization_seeds: Seeds = (0,)
     grids: dict[str, dict[str, Values]] = Field(default_factory=dict)
     tuning: Literal["shared", "client"] = "shared"
-    tuning_reference: Literal["smallest", "global", "gain"] = "smallest"
-    tuning_share: Fraction = 0.5
+    tuning_reference: Literal["smallest", "global", "gain"] = "gain"
+    tuning_share: Fraction = 0.75
     tuning_tolerance: Fraction = 0.0
 
     @model_validator(mode="after")
