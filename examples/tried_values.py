@@ -1,22 +1,26 @@
 """What every coefficient that tuning tried keeps and takes back: python examples/tried_values.py RUN...
 
-For each of the values in RUN/personal/<method>/<options>/: validation accuracy, share of fine-tuning's gain in
-Acc_B that is kept and share of its rise in disparity that is taken back, for the selected and the last epoch. It
-looks at test sets, which tuning must not: it is for choosing a rule once, on seeds that no published table has.
+For each of the values in RUN/personal/<method>/<options>/: validation accuracy, share of fine-tuning's gain
+in Acc_B that is kept and share of its rise in disparity that is taken back, for the selected and the last
+epoch. It looks at test sets, which tuning must not: it is for choosing a rule once, on seeds that no
+published table has.
 """
 
 import sys
 from pathlib import Path
 
-from fedml_spurious.results.rows import ClientResult, average, read_results
 from fedml_spurious.results.shares import shares
+
+from fedml_spurious.results.rows import ClientResult, average, read_results
 
 EPOCHS = {"selected": "clients.csv", "last": "clients_last.csv"}
 
 
 def rows_of(run: Path, options: str, name: str) -> list[ClientResult]:
     """Rows of one method with these options, over all pairs of seeds."""
-    return [row for part in sorted((run / "personal" / options).glob("fl*")) for row in read_results(part / name)]
+    return [
+        row for part in sorted((run / "personal" / options).glob("fl*")) for row in read_results(part / name)
+    ]
 
 
 def means(rows: list[ClientResult]) -> dict[str, float | None]:

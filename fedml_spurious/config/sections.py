@@ -407,11 +407,3 @@ class ExperimentArgs(Section):
     def _no_repeats(self) -> ExperimentArgs:
         _refuse_repeats(self, "methods", "fl_seeds", "personalization_seeds")
         return self
-
-    @model_validator(mode="after")
-    def _gain_is_known(self) -> ExperimentArgs:
-        if self.grids and self.tuning_reference == "gain" and "ft" not in self.methods:
-            raise PydanticCustomError(
-                "gain", "tuning_reference: gain compares with fine-tuning; add ft to experiment_args.methods"
-            )
-        return self

@@ -128,9 +128,9 @@ class Tuner:
 
     def _compared(self) -> tuple[str, ...]:
         """Methods that a coefficient is compared with."""
-        if not self.grids or self.experiment.tuning_reference == "smallest":
-            return ()
-        return (GLOBAL,) if self.experiment.tuning_reference == "global" else (GLOBAL, BASELINE)
+        if self.settings.compares_with_fine_tuning():
+            return GLOBAL, BASELINE
+        return (GLOBAL,) if self.grids and self.experiment.tuning_reference == "global" else ()
 
     def wanted(self) -> list[ResultKey]:
         """Trials of the next coefficient of every method, finished ones too; none when all is chosen."""

@@ -89,6 +89,7 @@ def tuned(tiny: dict[str, Any]) -> dict[str, Any]:
         "experiment_args": {
             "methods": ["global", "ft", "ditto", "ours"],
             "grids": GRIDS,
+            "tuning_reference": "smallest",
             "fl_seeds": [0, 1],
             "personalization_seeds": [0, 1],
         },
