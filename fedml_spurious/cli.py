@@ -140,7 +140,7 @@ def _share_cores() -> None:
 @click.option(
     "--why",
     is_flag=True,
-    help="Show why each coefficient was chosen, instead of the table.",
+    help="Show why each coefficient was chosen, and the error sets of JTT, instead of the table.",
 )
 @friendly
 def table(runs: tuple[str, ...], form: str, average: str, epoch: str, why: bool) -> None:

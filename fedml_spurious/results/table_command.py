@@ -17,6 +17,7 @@ from fedml_spurious.results.decisions import explain
 from fedml_spurious.results.finished_run import FinishedRun, load_run
 from fedml_spurious.results.joined_csv import to_csv
 from fedml_spurious.results.joined_table import to_document
+from fedml_spurious.results.jtt_error_sets import explain_error_sets
 from fedml_spurious.results.rows import Average, Epoch
 from fedml_spurious.results.text_tables import Document, TextTable, print_document, to_latex, to_markdown
 
@@ -31,7 +32,7 @@ def show_runs(folders: Sequence[str], *, form: str, average: str, epoch: str, wh
         form: ``terminal``, ``csv``, ``markdown`` or ``latex``.
         average: ``mean`` or ``weighted``.
         epoch: ``selected`` or ``last``: of which epoch the personal models are.
-        why: show why each coefficient was chosen instead of the table.
+        why: show why each coefficient was chosen, and the error sets of JTT, instead of the table.
 
     Raises:
         InputError: a folder is no finished run, or runs do not belong together; nothing was written.
@@ -54,6 +55,7 @@ def _reasons(runs: Sequence[FinishedRun]) -> Document:
     for run in runs:
         tables = [table for decision in run.decisions.values() for table in explain(decision)]
         parts += [f"{run.path}: {'' if tables else 'no coefficient was tuned; '}{run.dataset}", *tables]
+        parts += explain_error_sets(run)
     return parts
 
 
