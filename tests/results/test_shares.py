@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from finished_folders import client_row, rows_of, table, write_run
+from running import read_rows
 
+from fedml_spurious.results.finished_run import load_run
 from fedml_spurious.results.paper import paper_shares
 from fedml_spurious.results.rows import summarize
+from fedml_spurious.results.run_table import make_run_table, write_table
 from fedml_spurious.results.shares import Shares, shares
 
 
@@ -75,6 +78,34 @@ def test_both_averages_by_hand() -> None:
     # Client means: ft .75 and .25, ours .75 and .125. Weighted: ft .875 and .375, ours .75 and .0625.
     assert ours["mean"] == Shares(1.0, pytest.approx(0.125 / 0.25))
     assert ours["weighted"] == Shares(pytest.approx(0.25 / 0.375), pytest.approx(0.3125 / 0.375))
+
+
+def test_either_table_has_the_shares_of_its_own_average(tmp_path: Path) -> None:
+    """Client 0 has a third of the samples and all that fine-tuning does; ours does half of it to client 1."""
+
+    def values(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float]:
+        return {"global": (0.5, 0.5), "ft": (1 - client / 2, 0.5), "ours": (0.5 + client / 4, 0.5)}[method]
+
+    run = write_run(tmp_path / "run", values, clients=2)
+    # Client means: 0.125 of 0.25. Weighted: two thirds of 0.25, of a third of 0.5.
+    expected = {"mean": (0.5, 0.5), "weighted": (1.0, 0.0)}
+    write_table(tmp_path, make_run_table(load_run(run)))
+    of_run = [row for row in read_rows(tmp_path / "table.csv") if row["method"] == "ours"]
+    joined = [rows_of(run, "--average", average)[-1] for average in expected]
+    for rows in (of_run, joined):
+        found = {row["average"]: (float(row["kept"]), float(row["taken_back"])) for row in rows}
+        assert found == {average: pytest.approx(shares) for average, shares in expected.items()}
+    markdown = (tmp_path / "table.md").read_text()
+    assert re.findall(r"^\| ours .*\| (\S+%) \| (\S+%) \|$", markdown, re.M) == [
+        ("50%", "50%"),
+        ("100%", "0%"),
+    ]
+    assert (
+        "\nFine-tuning gains 0.250 in Acc_B and raises the accuracy disparity from 0.000 to 0.250; ours "
+        in (markdown)
+    )
+    for average, shown in (("mean", "50% +50%"), ("weighted", "100% +0%")):
+        assert re.search(rf"^ours .* {shown} +1 *$", table(run, "--average", average).output, re.M)
 
 
 def test_seeds_are_averaged_first() -> None:
