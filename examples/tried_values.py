@@ -9,9 +9,8 @@ published table has.
 import sys
 from pathlib import Path
 
-from fedml_spurious.results.shares import shares
-
 from fedml_spurious.results.rows import ClientResult, average, read_results
+from fedml_spurious.results.shares import shares
 
 EPOCHS = {"selected": "clients.csv", "last": "clients_last.csv"}
 
