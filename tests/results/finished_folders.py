@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,12 @@ def write_run(
     p_seeds: Iterable[int] = (0,),
     clients: int = 4,
     sections: dict[str, dict[str, Any]] | None = None,
-    data: str = "abc",
+    data: str | Mapping[int, str] = "abc",
 ) -> Path:
-    """Write a run of which client k has 10 (k + 1) samples in every split."""
+    """Write a run of which client k has 10 (k + 1) samples in every split.
+
+    ``data`` is the fingerprint of the split files, or one for each federated seed.
+    """
     methods, fl_seeds, p_seeds = list(methods), list(fl_seeds), list(p_seeds)
     config: dict[str, dict[str, Any]] = {
         "data_args": {"dataset": dataset, "data_cache_dir": str(folder)},
@@ -60,7 +63,8 @@ def write_run(
     for fl_seed in fl_seeds:
         part = folder / "global" / f"fl{fl_seed}"
         part.mkdir(parents=True)
-        (part / "identity.json").write_text(json.dumps({"determined_by": {"data": data}}))
+        found = data if isinstance(data, str) else data[fl_seed]
+        (part / "identity.json").write_text(json.dumps({"determined_by": {"data": found}}))
     return folder
 
 

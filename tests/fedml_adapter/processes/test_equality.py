@@ -16,6 +16,7 @@ from in_threads import CPU, remote
 from jobs import require_same_weights
 from memory_transport import Mailboxes, MemoryTransport
 
+from data_partition.colored_mnist import Options, build
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.file import check_settings
@@ -127,6 +128,34 @@ def test_weights_travel_once_per_round_and_worker(settings: Settings, splits: Pa
     assert messages[Kind.TASK] == 3 * 4 + 4 * 2
     # Four models, the first and one of every round, to two workers.
     assert sent[Kind.TRAIN] + sent[Kind.TASK] == 4 * 2 * size
+
+
+def test_work_of_a_seed_reads_the_splits_of_that_seed(
+    settings: Settings, splits: Path, tmp_path: Path
+) -> None:
+    """Also when the weights are the same, which do not travel again, and when the seeds take turns."""
+    options = Options(source="digits", clients=4, classes_per_client=3, limit=240, seed=2)
+    build(options, raw=None, out=tmp_path)
+    places = {0: splits, 1: tmp_path}
+    data = {fl_seed: SplitFolder(place) for fl_seed, place in places.items()}
+    model = initial_network(settings, data[0], 0)
+
+    def answers(workers: Workers) -> list[Any]:
+        found: list[Any] = []
+        for fl_seed in (0, 1, 0):
+            workers.use(model, fl_seed, "the same weights")
+            found.append(in_order(workers, [MeasureGlobal(client) for client in data[0].client_ids]))
+        for fl_seed in (0, 1, 0):
+            trained = copy.deepcopy(model)
+            workers.train(fl_seed, trained, start_round=2, after_round=lambda _: None)
+            found.append({name: value.tolist() for name, value in trained.state_dict().items()})
+        return found
+
+    expected = answers(LocalWorkers(settings, data, CPU))
+    for first, second, third in (expected[:3], expected[3:]):
+        assert first == third != second
+    with remote(settings, places, 2, silos=False) as (remote_workers, _):
+        assert answers(remote_workers) == expected
 
 
 def test_a_silo_refuses_a_client_of_another(settings: Settings, splits: Path) -> None:
