@@ -15,7 +15,7 @@ from fedml_spurious.common.storage import read_json
 from fedml_spurious.config.file import find_config, load_settings
 from fedml_spurious.experiment.client import ClientStep
 from fedml_spurious.experiment.device import choose_device
-from fedml_spurious.experiment.inputs import initial_network
+from fedml_spurious.experiment.inputs import initial_network, splits_folder
 from fedml_spurious.experiment.run import run_experiment
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.fedml_adapter.local_workers import local_workers
@@ -62,7 +62,7 @@ class Run:
 
     Attributes:
         settings: settings of the run.
-        splits: its client split files.
+        splits: its client split files; of the first federated seed, where each has a partition of its own.
 
     Raises:
         InputError: it is no run, or its split files are gone.
@@ -73,9 +73,19 @@ class Run:
         if not self.folder.config.is_file():
             raise InputError(f"{folder}: is no run folder, it has no config.yaml; give --output of a run")
         self.settings = load_settings(self.folder.config)
-        made = self.settings.data_args.data_cache_dir
-        place = self.folder.data if made is None else Path(made).expanduser()
-        self.splits = SplitFolder(place, name=self.settings.data_args.dataset)
+        self._opened: dict[Path, SplitFolder] = {}
+        self.splits = self.splits_of(self.settings.fl_seeds[0])
+
+    def splits_of(self, fl_seed: int) -> SplitFolder:
+        """The client split files of a federated seed: one object for all, unless each has its own partition.
+
+        Raises:
+            InputError: they are gone, or the run has no partition of this seed.
+        """
+        place = splits_folder(self.settings, self.folder, fl_seed)
+        if place not in self._opened:
+            self._opened[place] = SplitFolder(place, name=self.settings.data_args.dataset)
+        return self._opened[place]
 
     def global_model(self, fl_seed: int = 0) -> nn.Module:
         """The global model of a federated seed, in training mode, on the device of the settings.
@@ -86,7 +96,7 @@ class Run:
         path = self.folder.global_part(fl_seed) / "model.pt"
         if not path.is_file():
             raise InputError(f"{path}: no such file; the run has not finished the global model fl{fl_seed}")
-        model = initial_network(self.settings, self.splits, fl_seed)
+        model = initial_network(self.settings, self.splits_of(fl_seed), fl_seed)
         load_checked(model, load_tensors(path), path)
         return model.to(choose_device(self.settings))
 
@@ -101,7 +111,7 @@ class Run:
             raise InputError(f"{budget}: no such file; the run has personalized nothing with fl{fl_seed} yet")
         return ClientStep(
             self.settings,
-            self.splits,
+            self.splits_of(fl_seed),
             self.global_model(fl_seed),
             client,
             eps=float(read_json(budget, "eps")["eps"]),

@@ -90,10 +90,24 @@ class CommonArgs(Section):
 
 @dataclass(frozen=True)
 class PartitionOptions:
-    """Options of a partition script: as the file gives them, for ``config.yaml``, and checked."""
+    """Options of a partition script.
+
+    Attributes:
+        given: as the file gives them, for ``config.yaml``.
+        checked: as the script takes them; a seed of null is the default here, and is not used.
+    """
 
     given: Any
     checked: FrozenModel
+
+    @property
+    def per_fl_seed(self) -> bool:
+        """Whether every federated seed has a partition of its own, which ``seed: null`` asks for."""
+        return self.given.get("seed", 0) is None
+
+    def of(self, fl_seed: int) -> FrozenModel:
+        """The options that make the splits of a federated seed."""
+        return self.checked.model_copy(update={"seed": fl_seed}) if self.per_fl_seed else self.checked
 
 
 def _check_options(given: Any, info: ValidationInfo) -> PartitionOptions | None:
@@ -106,7 +120,10 @@ def _check_options(given: Any, info: ValidationInfo) -> PartitionOptions | None:
             "no partition script '{dataset}'; expected data_args.dataset to be one of {known}",
             {"dataset": dataset, "known": ", ".join(PARTITIONS)},
         )
-    return PartitionOptions(given, PARTITIONS[dataset].Options.model_validate(given))
+    known = given
+    if isinstance(given, dict) and given.get("seed", 0) is None:  # the federated seed, known when one is run
+        known = {name: value for name, value in given.items() if name != "seed"}
+    return PartitionOptions(given, PARTITIONS[dataset].Options.model_validate(known))
 
 
 class DataArgs(Section):
@@ -116,7 +133,9 @@ class DataArgs(Section):
         dataset: name of the data set; the split files are ``<dataset>_train.h5`` and so on.
         data_cache_dir: folder of existing client split files.
         partition: options of the partition script that makes the split files in the run folder, where
-            ``data_cache_dir`` is absent.
+            ``data_cache_dir`` is absent. ``seed: null`` takes the federated seed, so that every one has
+            clients, splits and colour maps of its own (in ``data/fl<SEED>/``); any other seed, 0 where it is
+            absent, makes one partition that all federated seeds share.
         raw: folder of the raw data that ``partition`` reads.
     """
 
@@ -385,7 +404,8 @@ class ExperimentArgs(Section):
         personalization_seeds: seeds of the personalization step.
         grids: values of a method's coefficients among which tuning chooses (appendix C.2), by method and
             option; they take the place of ``personalization_args.<method>.<option>``.
-        tuning: ``shared`` chooses for all clients together, ``client`` for each by itself.
+        tuning: ``shared`` chooses for all clients together, ``client`` for each by itself; the first pair of
+            seeds decides, so ``client`` needs clients that all federated seeds share.
         tuning_reference: below whose validation accuracy a larger coefficient may not fall: that of the
             ``smallest`` value of the grid, of the ``global`` model, or, with ``gain``, that of the global
             model and ``tuning_share`` of what fine-tuning (``ft``, which has to be run) gains over it.

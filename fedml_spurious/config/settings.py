@@ -79,6 +79,22 @@ class Settings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _choices_fit_the_clients(self) -> Settings:
+        if self.own_partitions and self.experiment_args.tuning == "client" and len(self.fl_seeds) > 1:
+            raise PydanticCustomError(
+                "tuning",
+                "experiment_args.tuning: client chooses with the first federated seed, and with "
+                "data_args.partition.seed null the clients of the others are not the same; set tuning to "
+                "shared, give the partition a seed, or run one federated seed",
+            )
+        return self
+
+    @property
+    def own_partitions(self) -> bool:
+        """Whether every federated seed has a partition of its own."""
+        return self.data_args.partition is not None and self.data_args.partition.per_fl_seed
+
     @property
     def fl_seeds(self) -> tuple[int, ...]:
         """Seeds of the federated step."""

@@ -34,7 +34,8 @@ def apply_batchnorm_policy(run: RunContext, models: Mapping[int, nn.Module]) -> 
         InputError: what is stored is broken, or a layer sees too few values.
     """
     policy = run.settings.personalization_args.batchnorm
-    layers = layers_in_forward_order(next(iter(models.values())), run.data.image_shape)
+    fl_seed, model = next(iter(models.items()))
+    layers = layers_in_forward_order(model, run.data[fl_seed].image_shape)
     if policy != "aggregate" and not layers:
         logger.info(
             "personalization_args.batchnorm: %s has no effect: the network keeps no running statistics",
@@ -51,15 +52,16 @@ def apply_batchnorm_policy(run: RunContext, models: Mapping[int, nn.Module]) -> 
                 load_checked(copied, load_tensors(path), path)
                 bar.skip(len(layers))
             else:
-                _recalibrate(copied, layers, run, f"fl{fl_seed}", bar)
+                _recalibrate(copied, layers, run, fl_seed, bar)
                 save_tensors(path, copy_state(copied))
             found[fl_seed] = copied
     return found
 
 
-def _recalibrate(model: nn.Module, layers: Sequence[str], run: RunContext, name: str, bar: Stage) -> None:
+def _recalibrate(model: nn.Module, layers: Sequence[str], run: RunContext, fl_seed: int, bar: Stage) -> None:
+    clients = run.data[fl_seed].client_ids
     for layer in layers:
-        run.workers.use(model, f"{name} before {layer}")
-        parts = in_order(run.workers, [BatchNormSums(client, layer) for client in run.data.client_ids])
+        run.workers.use(model, fl_seed, f"fl{fl_seed} before {layer}")
+        parts = in_order(run.workers, [BatchNormSums(client, layer) for client in clients])
         replace_statistics(model, layer, pooled(parts))
-        bar.advance(f"{name} {layer}")
+        bar.advance(f"fl{fl_seed} {layer}")

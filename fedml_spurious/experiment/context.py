@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from rich.console import Console
 
-from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import Workers
 
@@ -19,7 +19,7 @@ class RunContext:
 
     Attributes:
         settings: settings of the run.
-        data: client split files, of which the steps read the description and no sample.
+        data: client split files by federated seed, of which the steps read the description and no sample.
         folder: run folder.
         workers: who does what needs a client's samples.
         console: where progress goes.
@@ -27,7 +27,7 @@ class RunContext:
     """
 
     settings: Settings
-    data: SplitFolder
+    data: SplitsBySeed
     folder: RunFolder
     workers: Workers
     console: Console

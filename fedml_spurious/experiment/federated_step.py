@@ -84,8 +84,9 @@ def train_global_model(run: RunContext, fl_seed: int, bar: Stage) -> nn.Module:
         InputError: what is stored there is of other data, settings or another architecture.
     """
     part = run.folder.global_part(fl_seed)
-    _claim(part, identity(run.settings, run.data, fl_seed))
-    model = initial_network(run.settings, run.data, fl_seed)
+    data = run.data[fl_seed]
+    _claim(part, identity(run.settings, data, fl_seed))
+    model = initial_network(run.settings, data, fl_seed)
     if (part / "model.pt").exists():
         load_checked(model, load_tensors(part / "model.pt"), part / "model.pt")
         return model.to(run.device)
@@ -117,14 +118,15 @@ class _Recorder:
         last = self.run.settings.train_args.comm_round - 1
         every = self.run.settings.validation_args.frequency_of_the_test
         measured = finished.index % every == 0 or finished.index == last
+        ids = self.run.data[self.fl_seed].client_ids
         metrics = {}
         if measured:
-            self.run.workers.use(finished.model, f"fl{self.fl_seed} round {finished.index}")
-            metrics = measure_global_model(self.run.workers, self.run.data.client_ids)
+            self.run.workers.use(finished.model, self.fl_seed, f"fl{self.fl_seed} round {finished.index}")
+            metrics = measure_global_model(self.run.workers, ids)
         losses = [loss for loss in finished.losses if loss is not None]
         row = {
             "round": finished.index,
-            "clients": " ".join(self.run.data.client_ids[client] for client in finished.clients),
+            "clients": " ".join(ids[client] for client in finished.clients),
             "train_loss": sum(losses) / len(losses),
             **metrics,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -15,29 +16,47 @@ from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.learning.models import build_model
 
+SplitsBySeed = Mapping[int, SplitFolder]
+"""Client split files by federated seed: one object for all seeds, unless each has a partition of its own."""
 
-def open_data(settings: Settings, folder: RunFolder, console: Console) -> SplitFolder:
+
+def open_data(settings: Settings, folder: RunFolder, console: Console) -> SplitsBySeed:
     """Open the client split files, and make them first where the settings say so.
+
+    Returns:
+        Split files by federated seed, in the order of the settings.
 
     Raises:
         InputError: the files are absent or damaged, or the partition options or raw data are wrong.
     """
+    if settings.own_partitions:
+        return {seed: _open(settings, folder, console, seed) for seed in settings.fl_seeds}
+    return dict.fromkeys(settings.fl_seeds, _open(settings, folder, console, settings.fl_seeds[0]))
+
+
+def splits_folder(settings: Settings, folder: RunFolder, fl_seed: int) -> Path:
+    """Where the split files of a federated seed are."""
     chosen = settings.data_args
     if chosen.data_cache_dir is not None:
-        made = Path(chosen.data_cache_dir).expanduser()
+        return Path(chosen.data_cache_dir).expanduser()
+    return folder.data_part(fl_seed) if settings.own_partitions else folder.data
+
+
+def _open(settings: Settings, folder: RunFolder, console: Console, fl_seed: int) -> SplitFolder:
+    chosen, place = settings.data_args, splits_folder(settings, folder, fl_seed)
+    if chosen.partition is None:
         # The server of silos reads the description of the splits and no sample.
         described = settings.common_args.training_type == "cross_silo"
-        return SplitFolder(made, name=chosen.dataset, files=not described)
-    assert chosen.partition is not None  # settings with neither are refused
-    options = chosen.partition.checked
+        return SplitFolder(place, name=chosen.dataset, files=not described)
     raw = Path(chosen.raw).expanduser() if chosen.raw else None
-    with stage(console, f"Splits of {chosen.dataset}", total=1) as bar:
+    of_seed = f", fl{fl_seed}" if settings.own_partitions else ""
+    with stage(console, f"Splits of {chosen.dataset}{of_seed}", total=1) as bar:
         # Without a configuration beside them, splits are left from a run that was refused after making them.
         started = folder.config.exists()
         PARTITIONS[chosen.dataset].build(
-            options, raw=raw, out=folder.data, progress=bar.set, overwrite=not started
+            chosen.partition.of(fl_seed), raw=raw, out=place, progress=bar.set, overwrite=not started
         )
-    return SplitFolder(folder.data, name=chosen.dataset)
+    return SplitFolder(place, name=chosen.dataset)
 
 
 def initial_network(settings: Settings, data: SplitFolder, fl_seed: int) -> nn.Module:
@@ -85,15 +104,29 @@ def require_samples(folder: SplitFolder, client: str, splits: tuple[str, ...]) -
             )
 
 
-def check_data(settings: Settings, data: SplitFolder) -> tuple[str, ...]:
+def check_data(settings: Settings, data: SplitsBySeed) -> dict[int, tuple[str, ...]]:
     """Check that the settings fit the data.
 
     Returns:
-        Ids of the clients to personalize.
+        Ids of the clients to personalize, by federated seed.
 
     Raises:
         InputError: numbers of clients, classes or image sizes do not fit, or a needed split is empty.
     """
+    clients: dict[SplitFolder, tuple[str, ...]] = {}
+    for fl_seed, folder in data.items():
+        if folder in clients:
+            continue
+        try:
+            clients[folder] = _check_splits(settings, folder)
+        except InputError as error:
+            if not settings.own_partitions:
+                raise
+            raise InputError(f"partition of the federated seed {fl_seed}: {error}") from None
+    return {fl_seed: clients[folder] for fl_seed, folder in data.items()}
+
+
+def _check_splits(settings: Settings, data: SplitFolder) -> tuple[str, ...]:
     found, train = len(data.client_ids), settings.train_args
     if train.client_num_in_total not in (None, found):
         raise InputError(

@@ -19,6 +19,9 @@ from fedml_spurious.personalization import GLOBAL
 from fedml_spurious.results.decisions import Decision
 from fedml_spurious.results.rows import ClientResult
 
+ClientsBySeed = Mapping[int, Sequence[str]]
+"""Ids of the clients to personalize, by federated seed: partitions of their own may choose others."""
+
 
 @dataclass(frozen=True)
 class PersonalizationResults:
@@ -36,14 +39,14 @@ class PersonalizationResults:
 
 
 def personalize(
-    run: RunContext, models: Mapping[int, nn.Module], clients: Sequence[str]
+    run: RunContext, models: Mapping[int, nn.Module], clients: ClientsBySeed
 ) -> PersonalizationResults:
     """Tune, personalize and measure whatever is not finished.
 
     Args:
         run: the run, in whose folder every answer is kept at once.
         models: global models by federated seed.
-        clients: ids of the clients, ascending.
+        clients: ids of the clients by federated seed, ascending.
 
     Returns:
         All rows, in the order of ``results.csv``, and what tuning decided.
@@ -52,7 +55,7 @@ def personalize(
     # Silos keep their models for themselves, where the server does not see them.
     in_silos = settings.common_args.training_type == "cross_silo"
     store = ResultStore(run.folder, models=settings.personalization_args.save_models and not in_silos)
-    tuner = Tuner(settings, store, clients)
+    tuner = Tuner(settings, store, clients[settings.fl_seeds[0]])
     executor = _Executor(run, store, models, clients)
     untuned = [_tuned(key, tuner) for key in _plan(settings, clients) if key.method not in tuner.grids]
     total = _total(settings, clients, tuner)
@@ -73,23 +76,27 @@ def personalize(
     return PersonalizationResults(selected, last, decisions)
 
 
-def describe_plan(settings: Settings, clients: Sequence[str]) -> str:
+def describe_plan(settings: Settings, clients: ClientsBySeed) -> str:
     """One line that says what a run consists of."""
     experiment = settings.experiment_args
     methods = [name for name in settings.methods() if name != GLOBAL]
     seeds = f"{len(settings.fl_seeds)} x {len(experiment.personalization_seeds)} seeds"
     models = "1 global model" if len(settings.fl_seeds) == 1 else f"{len(settings.fl_seeds)} global models"
+    counts = sorted({len(own) for own in clients.values()})
     text = (
         f"Plan: {models} of {settings.train_args.comm_round} rounds; "
-        f"{len(clients)} clients x {len(methods)} methods x {seeds}"
+        f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} clients x {len(methods)} methods x "
+        f"{seeds}"
     )
+    if settings.own_partitions:
+        text += ", every federated seed with a partition of its own"
     tuned = [name for name in methods if name in experiment.grids]
     if not tuned:
         return text
     return f"{text}, after the choice of coefficients for {', '.join(tuned)}"
 
 
-def _plan(settings: Settings, clients: Sequence[str]) -> list[ResultKey]:
+def _plan(settings: Settings, clients: ClientsBySeed) -> list[ResultKey]:
     """All final work of a run, in the order of ``results.csv``, without options."""
     seeds = settings.experiment_args.personalization_seeds
     return [
@@ -97,7 +104,7 @@ def _plan(settings: Settings, clients: Sequence[str]) -> list[ResultKey]:
         for method in settings.methods()
         for fl_seed in settings.fl_seeds
         for p_seed in ((None,) if method == GLOBAL else seeds)
-        for client in clients
+        for client in clients[fl_seed]
     ]
 
 
@@ -106,20 +113,20 @@ def _tuned(key: ResultKey, tuner: Tuner) -> ResultKey:
     return ResultKey(key.method, key.fl_seed, key.p_seed, key.client, options)
 
 
-def _total(settings: Settings, clients: Sequence[str], tuner: Tuner) -> int:
+def _total(settings: Settings, clients: ClientsBySeed, tuner: Tuner) -> int:
     """Number of different pieces of work, trials included; a chosen trial is final work too."""
     tuned = sum(1 for key in _plan(settings, clients) if key.method in tuner.grids)
     final = len(_plan(settings, clients)) - tuned
-    others = tuned - len(tuner.grids) * len(clients)  # all but the tuned methods' first pair of seeds
+    others = tuned - len(tuner.grids) * len(tuner.clients)  # all but the tuned methods' first pair of seeds
     final += sum(1 for key in tuner.references() if key.method not in settings.methods())
-    return final + others + tuner.trials_per_client() * len(clients)
+    return final + others + tuner.trials_per_client() * len(tuner.clients)
 
 
 class _Executor:
     """Does what is not done yet, one global model after the other, and shows how far it is."""
 
     def __init__(
-        self, run: RunContext, store: ResultStore, models: Mapping[int, nn.Module], clients: Sequence[str]
+        self, run: RunContext, store: ResultStore, models: Mapping[int, nn.Module], clients: ClientsBySeed
     ) -> None:
         self.run, self.store, self.models, self.clients = run, store, models, clients
         self._shown: set[ResultKey] = set()
@@ -135,8 +142,8 @@ class _Executor:
                 self._do_seed(fl_seed, model, left, bar)
 
     def _do_seed(self, fl_seed: int, model: nn.Module, left: Sequence[ResultKey], bar: Stage) -> None:
-        self.run.workers.use(model, f"fl{fl_seed}")
-        eps = choose_budget(self.run, fl_seed, self.clients)
+        self.run.workers.use(model, fl_seed, f"fl{fl_seed}")
+        eps = choose_budget(self.run, fl_seed, self.clients[fl_seed])
         # By client, so that its data and adversarial examples are made once for all methods and seeds.
         by_client = sorted(left, key=lambda key: key.client)
         for task, outcome in self.run.workers.do([Personalize(key, eps) for key in by_client]):

@@ -39,6 +39,9 @@ _OLDER = {
     "selected the earliest, and it did not keep the last epoch",
 }
 
+# What a key stands for where it is absent, if null stands for something else.
+_ABSENT: Mapping[tuple[str, ...], Any] = {("data_args", "partition", "seed"): 0}
+
 _GROWING = ("methods", "fl_seeds", "personalization_seeds")
 
 
@@ -89,7 +92,7 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
     changed = [
         _difference(key, old, new)
         for key in sorted((old.keys() | new.keys()) - absent)
-        if old.get(key) != new.get(key) and not _is_free(key, new.get(key, old.get(key)))
+        if _value(old, key) != _value(new, key) and not _is_free(key, new.get(key, old.get(key)))
     ]
     for key, values in _experiment_values(before).items():
         gone = set(values) - set(_experiment_values(now)[key])
@@ -102,9 +105,16 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
         )
 
 
+def _value(flat: Mapping[Any, Any], key: tuple[str, ...]) -> Any:
+    return flat.get(key, _ABSENT.get(key))
+
+
 def _difference(key: tuple[str, ...], old: Mapping[Any, Any], new: Mapping[Any, Any]) -> str:
     reason = f" ({_OLDER[key]})" if key in _OLDER and key not in old else ""
-    return f"{'.'.join(key)}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}{reason}"
+    before, now = (
+        "null" if key in flat and flat[key] is None else repr(flat.get(key, "absent")) for flat in (old, new)
+    )
+    return f"{'.'.join(key)}: was {before}, is {now}{reason}"
 
 
 def _experiment_values(config: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:

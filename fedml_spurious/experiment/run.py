@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.logs import log_file
 from fedml_spurious.common.scratch import hold_folder, scratch_folder
@@ -20,7 +19,7 @@ from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.batchnorm_step import apply_batchnorm_policy
 from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.federated_step import train_global_models
-from fedml_spurious.experiment.inputs import check_data, open_data
+from fedml_spurious.experiment.inputs import SplitsBySeed, check_data, open_data
 from fedml_spurious.experiment.personalization_step import describe_plan, personalize
 from fedml_spurious.experiment.resume import check_folder
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 # Starts the workers, and ends them when the run ends; what it gives opens the data for them.
-StartWorkers = Callable[[], AbstractContextManager[Callable[[SplitFolder], Workers]]]
+StartWorkers = Callable[[], AbstractContextManager[Callable[[SplitsBySeed], Workers]]]
 
 
 def run_experiment(
@@ -93,13 +92,15 @@ def _run(
     folder: RunFolder,
     device: torch.device,
     console: Console,
-    workers_for: Callable[[SplitFolder], Workers],
+    workers_for: Callable[[SplitsBySeed], Workers],
 ) -> DatasetTable:
     data = open_data(settings, folder, console)
     clients = check_data(settings, data)
     workers = workers_for(data)
     write_config(folder, settings)
-    folder.note("start", clients=len(clients), dataset=data.meta.name)
+    # A client of one partition is another one than the client of that id in another.
+    different = {splits: clients[fl_seed] for fl_seed, splits in data.items()}
+    folder.note("start", clients=sum(map(len, different.values())), dataset=settings.data_args.dataset)
     console.print(describe_plan(settings, clients), highlight=False, soft_wrap=True)
     run = RunContext(settings, data, folder, workers, console, device)
     with tracking(settings, folder):
@@ -109,8 +110,9 @@ def _run(
         write_results(folder.results, found.selected)
         config = settings.model_dump(mode="json", exclude_none=True)
         budgets = read_budgets(folder.path)
+        fingerprints = {fl_seed: splits.fingerprint for fl_seed, splits in data.items()}
         table = make_run_table(
-            FinishedRun(folder.path, config, tuple(found.selected), found.decisions, budgets)
+            FinishedRun(folder.path, config, tuple(found.selected), found.decisions, budgets, fingerprints)
         )
         write_table(folder.path, table)
         folder.note("table", **table_metrics(table.summaries))

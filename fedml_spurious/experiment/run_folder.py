@@ -59,6 +59,10 @@ class RunFolder:
         """Split files that the run made for itself."""
         return self.path / "data"
 
+    def data_part(self, fl_seed: int) -> Path:
+        """Split files of one federated seed, where every seed has a partition of its own."""
+        return self.data / f"fl{fl_seed}"
+
     @property
     def results(self) -> Path:
         """A row per method, seeds and client; written when all are there."""

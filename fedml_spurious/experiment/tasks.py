@@ -21,6 +21,7 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import ClientStep, client_model
+from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.learning.attacks import SuccessCount, count_successes
@@ -154,7 +155,7 @@ class TaskRunner:
 
     Args:
         settings: settings of the run.
-        data: client split files.
+        data: client split files by federated seed.
         device: where to compute.
         silo_store: where a silo keeps the personal models of its clients; None where they may leave.
     """
@@ -162,25 +163,33 @@ class TaskRunner:
     def __init__(
         self,
         settings: Settings,
-        data: SplitFolder,
+        data: SplitsBySeed,
         device: torch.device,
         silo_store: ResultStore | None = None,
     ) -> None:
-        self.settings, self.data, self.device = settings, data, device
+        self.settings, self.splits, self.device = settings, data, device
         self.silo_store = silo_store
-        self._model: nn.Module | None = None
+        self._in_use: tuple[nn.Module, int] | None = None
         self._step: tuple[tuple[str, int, float], ClientStep] | None = None
 
     @property
     def model(self) -> nn.Module:
         """The global model that tasks are about."""
-        if self._model is None:
-            raise ValueError("no global model is in use; call use() first")
-        return self._model
+        return self._require_use()[0]
 
-    def use(self, model: nn.Module) -> None:
-        """Take the global model that the following tasks are about; it is not changed."""
-        self._model, self._step = model, None
+    @property
+    def data(self) -> SplitFolder:
+        """The client split files of its federated seed."""
+        return self.splits[self._require_use()[1]]
+
+    def _require_use(self) -> tuple[nn.Module, int]:
+        if self._in_use is None:
+            raise ValueError("no global model is in use; call use() first")
+        return self._in_use
+
+    def use(self, model: nn.Module, fl_seed: int) -> None:
+        """Take the global model of a federated seed for the following tasks; it is not changed."""
+        self._in_use, self._step = (model, fl_seed), None
 
     def run(self, task: Task) -> Any:
         """Do a task."""
@@ -218,11 +227,12 @@ class Workers(Protocol):
             after_round: called after every round; may call :meth:`use` and :meth:`do`.
         """
 
-    def use(self, model: nn.Module, name: str) -> None:
+    def use(self, model: nn.Module, fl_seed: int, name: str) -> None:
         """Take the global model that the following tasks are about.
 
         Args:
             model: the model; not changed until the tasks are done.
+            fl_seed: its federated seed, on whose split files the tasks are done.
             name: names its weights: the same name means the same weights, which need not travel again.
         """
 

@@ -2,7 +2,8 @@
 
 A method's coefficients are chosen one after the other, in the order of its grid. Those that are not chosen
 yet have the smallest value of their grid. Everything is tried with the first pair of seeds of the run, and
-the choice holds for all seeds. Only validation samples are looked at.
+the choice holds for all seeds; where these have partitions of their own, for the clients of the others too,
+of which nothing was tried. Only validation samples are looked at.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Tuner:
     Args:
         settings: settings of the run.
         store: finished work; decisions are derived from it, so that nothing is tried twice.
-        clients: ids of the clients that are personalized.
+        clients: ids of the clients that are personalized with the first federated seed.
     """
 
     def __init__(self, settings: Settings, store: ResultStore, clients: Sequence[str]) -> None:
@@ -109,8 +110,8 @@ class Tuner:
         self.seeds = settings.fl_seeds[0], self.experiment.personalization_seeds[0]
         self.grids = settings.grids()
         # One decision for all clients, or one each.
-        shared = self.experiment.tuning == "shared"
-        self.groups = [self.clients] if shared else [(client,) for client in self.clients]
+        self._shared = self.experiment.tuning == "shared"
+        self.groups = [self.clients] if self._shared else [(client,) for client in self.clients]
         # By method: the coefficients of every group that are chosen so far.
         self._chosen: dict[str, list[list[TuningStep]]] = {
             name: [[] for _ in self.groups] for name in self.grids
@@ -154,7 +155,7 @@ class Tuner:
         options = self.settings.options(method)
         if options is None or method not in self.grids:
             return options
-        index = next(place for place, group in enumerate(self.groups) if client in group)
+        index = 0 if self._shared else self.clients.index(client)
         # The values are as the method's options take them; see Settings.grids.
         chosen = {step.coefficient: step.chosen for step in self._chosen[method][index]}
         return options.model_copy(update=chosen)
@@ -214,7 +215,7 @@ class Tuner:
         return _REFERENCES[self.experiment.tuning_reference].format(share=self.experiment.tuning_share)
 
     def _decision(self, name: str, decided: Sequence[Sequence[TuningStep]]) -> Decision:
-        shared = self.experiment.tuning == "shared"
+        shared = self._shared
         found = [
             ClientDecision(chosen={step.coefficient: step.chosen for step in steps}, trail=tuple(steps))
             for steps in decided

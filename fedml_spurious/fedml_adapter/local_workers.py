@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import TaskRunner, TaskT, Workers
 from fedml_spurious.fedml_adapter.arguments import fedml_arguments
@@ -19,7 +19,7 @@ from fedml_spurious.learning.fedavg import Round
 
 
 @contextmanager
-def local_workers(settings: Settings, device: torch.device) -> Iterator[Callable[[SplitFolder], Workers]]:
+def local_workers(settings: Settings, device: torch.device) -> Iterator[Callable[[SplitsBySeed], Workers]]:
     """Let this process train and personalize; no other is started."""
     yield lambda data: LocalWorkers(settings, data, device)
 
@@ -29,11 +29,11 @@ class LocalWorkers:
 
     Args:
         settings: settings of the run.
-        data: client split files.
+        data: client split files by federated seed.
         device: where to compute.
     """
 
-    def __init__(self, settings: Settings, data: SplitFolder, device: torch.device) -> None:
+    def __init__(self, settings: Settings, data: SplitsBySeed, device: torch.device) -> None:
         self.runner = TaskRunner(settings, data, device)
 
     def train(
@@ -43,7 +43,7 @@ class LocalWorkers:
         # FedML takes seconds to import, which a run that finds its global models finished need not pay.
         from fedml_spurious.fedml_adapter.simulator import SingleProcessSimulator
 
-        settings, data = self.runner.settings, self.runner.data
+        settings, data = self.runner.settings, self.runner.splits[fl_seed]
         simulator = SingleProcessSimulator(
             fedml_arguments(settings, fl_seed=fl_seed, num_clients=len(data.client_ids)),
             self.runner.device,
@@ -55,9 +55,9 @@ class LocalWorkers:
         with data.sealed():
             simulator.run()
 
-    def use(self, model: nn.Module, name: str) -> None:
+    def use(self, model: nn.Module, fl_seed: int, name: str) -> None:
         """See :class:`Workers`."""
-        self.runner.use(model)
+        self.runner.use(model, fl_seed)
 
     def do(self, tasks: Sequence[TaskT]) -> Iterator[tuple[TaskT, Any]]:
         """See :class:`Workers`."""

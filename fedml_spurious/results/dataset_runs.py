@@ -52,6 +52,11 @@ class DatasetRuns:
         """One run, whose table has the order of its results."""
         return cls(run.dataset, (run,), run.results)
 
+    @property
+    def own_clients(self) -> bool:
+        """Whether every federated seed has clients of its own, whatever their ids: its split files differ."""
+        return len({found for run in self.runs for found in run.fingerprints.values()}) > 1
+
     def methods(self) -> list[str]:
         """Names of the methods, in the order of our table."""
         return sorted({row.method for row in self.results}, key=_place)
@@ -85,6 +90,7 @@ def _join(dataset: str, runs: Sequence[FinishedRun]) -> DatasetRuns:
     for index, run in enumerate(runs):
         for other in runs[:index]:
             _require_compatible(other, run)
+    _require_one_kind(dataset, runs)
     rows = {(row.method, row.fl_seed, row.p_seed, row.client): row for run in runs for row in run.results}
     ordered = sorted(
         rows.values(), key=lambda row: (_place(row.method), row.fl_seed, row.p_seed or 0, row.client)
@@ -101,15 +107,7 @@ def _require_compatible(first: FinishedRun, second: FinishedRun) -> None:
     problems = [
         f"{'.'.join(key)}: {old!r} there, {new!r} here" for key, old, new in _differences(first, second)
     ]
-    fingerprints = {first.fingerprint, second.fingerprint} - {None}
-    if len(fingerprints) > 1:
-        problems.append("the split files are not the same")
-    clients = [
-        {row.client: (row.n_train, row.n_val, row.n_test, row.n_test_bc) for row in run.results}
-        for run in (first, second)
-    ]
-    if clients[0] != clients[1]:
-        problems.append("the clients, or their numbers of samples, are not the same")
+    problems += _split_problems(first, second)
     ours, theirs = by_part(first.results), by_part(second.results)
     problems = problems or [
         f"{part_text(part)}: both have it, with different numbers"
@@ -122,6 +120,53 @@ def _require_compatible(first: FinishedRun, second: FinishedRun) -> None:
         raise InputError(
             "\n  ".join([f"{first.path} (there) and {second.path} (here) cannot be joined:", *listed])
             + f"\nBoth are runs of {first.dataset}; give runs that differ in methods and seeds alone"
+        )
+
+
+def _split_problems(first: FinishedRun, second: FinishedRun) -> list[str]:
+    """In what the split files and the clients differ that should not, in words."""
+    old, new = first.fingerprints, second.fingerprints
+    common = {row.fl_seed for row in first.results} & {row.fl_seed for row in second.results}
+    shared = len({*old.values(), *new.values()}) <= 1
+    problems = []
+    if any(old.get(seed, "") != new.get(seed, "") for seed in common if seed in old and seed in new):
+        problems.append("the split files are not the same")
+    elif not shared and (_made_by(first) is None or _made_by(first) != _made_by(second)):
+        problems.append(
+            "the split files are not the same, nor made with the same data_args.partition but for its seed"
+        )
+    # Of partitions of their own only what both have can be compared.
+    clients = [
+        {
+            (row.client, None if shared else row.fl_seed): (row.n_train, row.n_val, row.n_test, row.n_test_bc)
+            for row in run.results
+            if shared or row.fl_seed in common
+        }
+        for run in (first, second)
+    ]
+    if clients[0] != clients[1]:
+        problems.append("the clients, or their numbers of samples, are not the same")
+    return problems
+
+
+def _made_by(run: FinishedRun) -> tuple[Any, ...] | None:
+    """What made a run's split files, but for the seed; None where the run did not make them."""
+    section = run.config.get("data_args", {})
+    options = section.get("partition")
+    if not isinstance(options, dict):
+        return None
+    # Whether there are raw files decides between data sets of one name; where they lie does not matter.
+    return {key: value for key, value in options.items() if key != "seed"}, section.get("raw") is None
+
+
+def _require_one_kind(dataset: str, runs: Sequence[FinishedRun]) -> None:
+    """Make sure that all federated seeds share their split files, or that no two of them do."""
+    found = {seed: data for run in runs for seed, data in run.fingerprints.items()}
+    if 1 < len(set(found.values())) < len(found):
+        folders = ", ".join(str(run.path) for run in runs)
+        raise InputError(
+            f"{folders} cannot be joined: some federated seeds of {dataset} share their split files, others "
+            "have their own; give runs where all share them, or none"
         )
 
 

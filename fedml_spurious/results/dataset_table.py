@@ -8,7 +8,7 @@ from typing import Any
 
 from fedml_spurious.results.averages import Spread
 from fedml_spurious.results.dataset_runs import DatasetRuns
-from fedml_spurious.results.rows import QUANTITIES, Average, Epoch, MethodSummary, summarize
+from fedml_spurious.results.rows import QUANTITIES, Average, Epoch, MethodSummary, count_clients, summarize
 from fedml_spurious.results.shares import Shares
 from fedml_spurious.results.significance import LEVEL, Difference
 from fedml_spurious.results.text_tables import TextTable
@@ -38,12 +38,12 @@ class DatasetTable:
     @classmethod
     def of(cls, runs: DatasetRuns, average: Average) -> DatasetTable:
         """Average the rows of a data set."""
-        return cls(runs, average, tuple(summarize(runs.results)))
+        return cls(runs, average, tuple(summarize(runs.results, own_clients=runs.own_clients)))
 
     @property
     def clients(self) -> int:
         """Number of clients."""
-        return len({row.client for row in self.runs.results})
+        return count_clients(self.runs.results, self.runs.own_clients)
 
     @property
     def epoch(self) -> Epoch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class FinishedRun:
         results: rows of ``results.csv``, or of ``results_last.csv``, at least one, in its order.
         decisions: what tuning decided, by method.
         budgets: the attack's budgets, by the folder of the global model, such as ``fl0``.
-        fingerprint: SHA-256 of the split files; None where nothing tells. Only runs that are joined need it.
+        fingerprints: SHA-256 of the split files, by federated seed; empty where nothing tells.
         epoch: of which epoch the results are.
     """
 
@@ -38,7 +38,7 @@ class FinishedRun:
     results: tuple[ClientResult, ...]
     decisions: Mapping[str, Decision]
     budgets: Mapping[str, Budget]
-    fingerprint: str | None = None
+    fingerprints: Mapping[int, str] = field(default_factory=dict)
     epoch: Epoch = "selected"
 
     @property
@@ -75,11 +75,13 @@ def load_run(path: Path, epoch: Epoch = "selected") -> FinishedRun:
         )
     config = _read_config(path / "config.yaml")
     results = tuple(read_results(file))
-    _require_whole(file, config, results)
+    fingerprints = _fingerprints(path)
+    shared = len(set(fingerprints.values())) <= 1
+    _require_whole(file, config, results, shared_clients=shared)
     grids = config.get("experiment_args", {}).get("grids") or {}
     tuned = [method for method in grids if method in {row.method for row in results}]
     decisions = read_decisions(path, tuned)
-    return FinishedRun(path, config, results, decisions, read_budgets(path), _fingerprint(path), epoch)
+    return FinishedRun(path, config, results, decisions, read_budgets(path), fingerprints, epoch)
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
@@ -94,19 +96,24 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _fingerprint(path: Path) -> str | None:
+def _fingerprints(path: Path) -> dict[int, str]:
+    """What every global model of the run says of its split files."""
+    fingerprints = {}
     for found in sorted(path.glob("global/fl*/identity.json")):
         determined_by = read_json(found, "determined_by")["determined_by"]
-        if isinstance(determined_by, dict) and "data" in determined_by:
-            return str(determined_by["data"])
-        raise InputError(
-            f"{found}: is broken; expected what determined the global model. Take the run folder from where "
-            "it was written"
-        )
-    return None
+        fl_seed = found.parent.name.removeprefix("fl")
+        if not (isinstance(determined_by, dict) and "data" in determined_by and fl_seed.isdecimal()):
+            raise InputError(
+                f"{found}: is broken; expected what determined the global model. Take the run folder from "
+                "where it was written"
+            )
+        fingerprints[int(fl_seed)] = str(determined_by["data"])
+    return fingerprints
 
 
-def _require_whole(path: Path, config: Mapping[str, Any], results: Sequence[ClientResult]) -> None:
+def _require_whole(
+    path: Path, config: Mapping[str, Any], results: Sequence[ClientResult], *, shared_clients: bool
+) -> None:
     """Make sure that the results are those of one data set and all that the configuration asks for."""
     datasets = {row.dataset for row in results}
     expected = config.get("data_args", {}).get("dataset")
@@ -121,8 +128,8 @@ def _require_whole(path: Path, config: Mapping[str, Any], results: Sequence[Clie
         raise InputError(
             f"{path}: has two rows for one method, seeds and client; write it again with --resume"
         )
-    clients = {row.client for row in results}
     for part, found in parts.items():
+        clients = {row.client for row in results if shared_clients or row.fl_seed == part[1]}
         for client in sorted(clients - found.keys()):
             raise InputError(
                 f"{path}: has no row of client {client} for {part_text(part)}; write it again with --resume"

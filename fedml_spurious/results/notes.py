@@ -33,7 +33,10 @@ def setting_note(runs: DatasetRuns) -> str:
     other = runs.dataset in TITLES and rounds != PAPER_ROUNDS
     parts = [f"{rounds} federated rounds" + (f" (the paper: {PAPER_ROUNDS})" if other else "")]
     options = config.get("data_args", {}).get("partition")
-    parts += [f"split files made with {commas([f'{k}={v}' for k, v in options.items()])}"] if options else []
+    if options and runs.own_clients:
+        options = options | {"seed": "its own for every federated seed"}
+    made = [f"{name}={'null' if value is None else value}" for name, value in (options or {}).items()]
+    parts += [f"split files made with {commas(made)}"] if made else []
     return f"Setting: {'; '.join(parts)}."
 
 

@@ -160,12 +160,17 @@ QUANTITIES = {
 }
 
 
-def summarize(results: Sequence[ClientResult]) -> list[MethodSummary]:
+def summarize(results: Sequence[ClientResult], *, own_clients: bool = False) -> list[MethodSummary]:
     """Average rows per method, in the order in which methods appear.
 
     ``disparity`` is the difference of the averaged accuracies, both over the clients that have both.
     ``abs_disparity`` is its absolute value for every pair of seeds before the average over seeds, so that
     signs of different runs do not cancel.
+
+    Args:
+        results: the rows.
+        own_clients: whether every federated seed has clients of its own: a client is then another one than
+            that of the same id with another seed.
     """
     methods: dict[str, list[ClientResult]] = {}
     for result in results:
@@ -174,13 +179,13 @@ def summarize(results: Sequence[ClientResult]) -> list[MethodSummary]:
     return [
         MethodSummary(
             method,
-            len({row.client for row in rows if row.acc_b is not None}),
-            len({row.client for row in rows if row.disparity is not None}),
-            len({row.client for row in rows}),
+            count_clients([row for row in rows if row.acc_b is not None], own_clients),
+            count_clients([row for row in rows if row.disparity is not None], own_clients),
+            count_clients(rows, own_clients),
             average(rows, "mean"),
             average(rows, "weighted"),
             {how: _shares(rows, methods.get(BASELINE, []), methods.get(GLOBAL, []), how) for how in _POOLS},
-            None if method == HEADLINE else compare(_disparities(rows), headline),
+            None if method == HEADLINE else compare(_disparities(rows), headline, own_clients=own_clients),
         )
         for method, rows in methods.items()
     ]
@@ -199,6 +204,11 @@ def _shares(
 
 def _means(values: Mapping[str, Spread | None]) -> dict[str, float | None]:
     return {name: None if value is None else value.mean for name, value in values.items()}
+
+
+def count_clients(rows: Iterable[ClientResult], own_clients: bool) -> int:
+    """Number of different clients; with clients of their own, those of every federated seed."""
+    return len({(row.client, row.fl_seed if own_clients else None) for row in rows})
 
 
 def _disparities(rows: Sequence[ClientResult]) -> Disparities:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,13 @@ def write_run(
     p_seeds: Iterable[int] = (0,),
     clients: int = 4,
     sections: dict[str, dict[str, Any]] | None = None,
-    data: str = "abc",
+    data: str | Mapping[int, str] = "abc",
     last: Values | None = None,
 ) -> Path:
     """Write a run of which client k has 10 (k + 1) samples in every split.
 
-    Without ``last`` it has no ``results_last.csv``, as runs of older versions.
+    ``data`` is the fingerprint of the split files, or one for each federated seed. Without ``last`` it has no
+    ``results_last.csv``, as runs of older versions.
     """
     methods, fl_seeds, p_seeds = list(methods), list(fl_seeds), list(p_seeds)
     config: dict[str, dict[str, Any]] = {
@@ -66,7 +67,8 @@ def write_run(
     for fl_seed in fl_seeds:
         part = folder / "global" / f"fl{fl_seed}"
         part.mkdir(parents=True)
-        (part / "identity.json").write_text(json.dumps({"determined_by": {"data": data}}))
+        found = data if isinstance(data, str) else data[fl_seed]
+        (part / "identity.json").write_text(json.dumps({"determined_by": {"data": found}}))
     return folder
 
 

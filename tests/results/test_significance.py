@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedml_spurious.results.significance import Disparities, compare, resampled_means
+from fedml_spurious.results.significance import (
+    Disparities,
+    compare,
+    resampled_means,
+    resampled_nested_means,
+)
 
 
 def one_run(values: np.ndarray) -> Disparities:
@@ -61,6 +66,131 @@ def test_seeds_and_clients_are_drawn_as_if_one_went_through_all_draws(fl_seeds: 
         expected = float(cumulated[np.searchsorted(values[order], point, side="right") - 1])
         # Five standard errors of a share among 200,000.
         assert (means <= point + 1e-8).mean() == pytest.approx(expected, abs=5 * 0.5 / math.sqrt(200_000))
+
+
+def every_nested_resample(tables: list[np.ndarray]) -> dict[float, float]:
+    """Probability of every mean, by going through all draws of seeds and of what is in each."""
+
+    def inside(table: np.ndarray) -> list[tuple[int, float]]:
+        """Number of pairs and sum of their client means, of every draw of pairs and clients."""
+        pairs, clients = (range(size) for size in table.shape)
+        return [
+            (len(rows), sum(float(np.mean([table[row, column] for column in columns])) for row in rows))
+            for rows in itertools.product(pairs, repeat=len(pairs))
+            for columns in itertools.product(clients, repeat=len(clients))
+        ]
+
+    found: Counter[float] = Counter()
+    for drawn in itertools.product(tables, repeat=len(tables)):
+        draws = [inside(table) for table in drawn]
+        share = 1 / (len(tables) ** len(tables) * math.prod(len(each) for each in draws))
+        for parts in itertools.product(*draws):
+            mean = sum(total for _, total in parts) / sum(count for count, _ in parts)
+            found[round(mean, 9)] += share
+    return dict(found)
+
+
+@pytest.mark.parametrize("shapes", [[(1, 3), (2, 2)], [(2, 1), (1, 2), (1, 1)]])
+def test_clients_of_their_own_are_drawn_within_seeds_as_if_one_went_through_all_draws(
+    shapes: list[tuple[int, int]],
+) -> None:
+    rng = np.random.default_rng(5)
+    tables = [rng.normal(loc=place, size=shape) for place, shape in enumerate(shapes)]
+    exact = every_nested_resample(tables)
+    assert sum(exact.values()) == pytest.approx(1)
+    means = resampled_nested_means(tables, resamples=200_000)
+    values, shares = np.array(list(exact)), np.array(list(exact.values()))
+    order = np.argsort(values)
+    cumulated = np.cumsum(shares[order])
+    for point in np.linspace(values.min(), values.max(), 9):
+        expected = float(cumulated[np.searchsorted(values[order], point, side="right") - 1])
+        assert (means <= point + 1e-8).mean() == pytest.approx(expected, abs=5 * 0.5 / math.sqrt(200_000))
+
+
+def plainly_resampled(tables: list[np.ndarray], resamples: int) -> np.ndarray:
+    """One resample after the other, one draw after the other."""
+    rng, means = np.random.default_rng(11), []
+    for _ in range(resamples):
+        rows = []
+        for seed in rng.integers(len(tables), size=len(tables)):
+            pairs, clients = tables[seed].shape
+            columns = rng.integers(clients, size=clients)
+            rows += [tables[seed][pair][columns].mean() for pair in rng.integers(pairs, size=pairs)]
+        means.append(np.mean(rows))
+    return np.array(means)
+
+
+def by_pair(tables: dict[int, np.ndarray]) -> Disparities:
+    return {
+        (fl_seed, p_seed): {f"{client:04}": float(value) for client, value in enumerate(row)}
+        for fl_seed, table in tables.items()
+        for p_seed, row in enumerate(table)
+    }
+
+
+def test_with_clients_of_their_own_the_interval_is_that_of_a_plain_loop() -> None:
+    rng = np.random.default_rng(2)
+    tables = {
+        fl_seed: rng.normal(0.1 * fl_seed, 0.2, size=(1, clients)) + rng.normal(0, 0.05, size=(3, clients))
+        for fl_seed, clients in ((0, 5), (1, 7), (4, 6), (9, 5))
+    }
+    zeros = {fl_seed: np.zeros_like(table) for fl_seed, table in tables.items()}
+    found = compare(by_pair(tables), by_pair(zeros), own_clients=True)
+    assert found is not None
+    assert (found.clients, found.pairs, found.fl_seeds) == (23, 12, 4)
+    # Every pair of seeds counts the same, however many clients it has.
+    assert found.mean == pytest.approx(np.mean([row.mean() for table in tables.values() for row in table]))
+    means = plainly_resampled(list(tables.values()), 20_000)
+    # As above: a 2.5 % quantile of 10,000 is known to 0.027 standard errors, of 20,000 to 0.019.
+    tolerance = 5 * 0.033 * float(means.std())
+    assert found.low == pytest.approx(np.quantile(means, 0.025), abs=tolerance)
+    assert found.high == pytest.approx(np.quantile(means, 0.975), abs=tolerance)
+    assert compare(by_pair(tables), by_pair(zeros), own_clients=True) == found
+
+
+def test_one_seed_alone_has_the_same_interval_either_way() -> None:
+    runs = by_pair({3: np.random.default_rng(8).uniform(size=(3, 9))})
+    zeros = {pair: dict.fromkeys(values, 0.0) for pair, values in runs.items()}
+    own, shared = (compare(runs, zeros, own_clients=flag) for flag in (True, False))
+    assert own is not None
+    assert shared is not None
+    for name, value in vars(own).items():
+        assert value == pytest.approx(getattr(shared, name))
+
+
+def test_a_client_that_one_side_lacks_with_one_seed_is_left_out_there_alone() -> None:
+    ours = {(0, 0): {"a": 0.0, "b": 0.0}, (1, 0): {"a": 0.0, "b": 0.0}, (2, 0): {"a": 0.0}}
+    ours[(1, 1)] = {"b": 0.0, "c": 0.0}
+    other = {(0, None): {"a": 0.5}, (1, None): {"a": 0.5, "b": 0.25}, (2, None): {"b": 9.0}}
+    found = compare(other, ours, own_clients=True)
+    assert found is not None
+    assert (found.mean, found.clients, found.pairs, found.fl_seeds) == ((0.5 + 0.25 + 0.25) / 3, 2, 3, 2)
+    assert compare({(0, 0): {"z": 1.0}}, ours, own_clients=True) is None
+    assert compare({}, ours, own_clients=True) is None
+    alone = compare({(0, 0): {"a": 0.5}}, ours, own_clients=True)
+    assert alone is not None
+    assert (alone.mean, alone.low, alone.high) == (0.5, None, None)
+
+
+def test_methods_of_a_table_share_their_draws() -> None:
+    """A method and its copy that is worse by 0.125 everywhere differ by just that in every resample."""
+    tables = [np.round(np.random.default_rng(k).uniform(size=(2, 4)), 2) for k in range(3)]
+    means, worse = (resampled_nested_means([table + shift for table in tables]) for shift in (0.0, 0.125))
+    np.testing.assert_allclose(worse - means, 0.125, rtol=0, atol=1e-12)
+
+
+def test_crossed_clients_keep_the_interval_that_was_published() -> None:
+    """As it was before clients could be a seed's own; in 64ths, so that sums are exact in any order."""
+    values = np.random.default_rng(6).integers(-16, 48, size=(6, 8)) / 64
+    runs = {(fl, p): one_run(values[2 * fl + p])[(0, 0)] for fl in range(3) for p in range(2)}
+    zeros = {pair: dict.fromkeys(found, 0.0) for pair, found in runs.items()}
+    found = compare(runs, zeros)
+    assert found is not None
+    assert (found.mean, found.low, found.high) == (
+        0.2854817708333333,
+        0.14581705729166683,
+        0.4218831380208332,
+    )
 
 
 def test_a_method_does_not_differ_from_itself() -> None:

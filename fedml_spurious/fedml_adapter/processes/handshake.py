@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -13,6 +13,7 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.version import __version__
 from fedml_spurious.config.flatten import flatten
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.inputs import SplitsBySeed
 
 # What may differ from host to host.
 _OF_THE_HOST = {
@@ -62,7 +63,8 @@ def require_equal(mine: Mapping[str, Any], other: Mapping[str, Any], rank: int) 
         changed = [
             f"{name}: {theirs.get(name, 'absent')!r} there, {ours.get(name, 'absent')!r} on rank 0"
             for name in sorted(ours.keys() | theirs.keys())
-            if ours.get(name) != theirs.get(name)
+            # A key may hold null: data_args.partition.seed.
+            if ours.get(name, "absent") != theirs.get(name, "absent")
         ]
         if changed:
             raise InputError(
@@ -76,19 +78,25 @@ def require_equal(mine: Mapping[str, Any], other: Mapping[str, Any], rank: int) 
         )
 
 
-def require_same_splits(mine: str, other: Mapping[str, Any], rank: int) -> None:
-    """Make sure that a worker has the server's split files.
+def describe_splits(data: SplitsBySeed) -> list[dict[str, str]]:
+    """Fingerprint and folder of the split files of every federated seed, in the order of the seeds."""
+    return [{"fingerprint": splits.fingerprint, "folder": str(splits.folder)} for splits in data.values()]
+
+
+def require_same_splits(mine: Sequence[Mapping[str, str]], other: Mapping[str, Any], rank: int) -> None:
+    """Make sure that a worker has the server's split files, for every federated seed.
 
     Args:
-        mine: fingerprint of the server's split files.
-        other: fingerprint, folder and host of the worker's.
+        mine: the server's, from :func:`describe_splits`.
+        other: the worker's under ``splits``, and its host.
         rank: number of the worker.
 
     Raises:
         InputError: they are others.
     """
-    if other["fingerprint"] != mine:
-        raise InputError(
-            f"rank {rank} on {other['host']} has other split files in {other['folder']} than rank 0: their "
-            "checksums differ. Copy the folder, or make the splits with the same options and seed"
-        )
+    for ours, theirs in zip(mine, other["splits"], strict=True):
+        if ours["fingerprint"] != theirs["fingerprint"]:
+            raise InputError(
+                f"rank {rank} on {other['host']} has other split files in {theirs['folder']} than rank 0: "
+                "their checksums differ. Copy the folder, or make the splits with the same options and seed"
+            )

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import TaskT
 from fedml_spurious.fedml_adapter.processes.hand_out import HandOut, share_clients
@@ -30,16 +30,17 @@ class RemoteWorkers:
     Args:
         server: the connection to the workers.
         settings: settings of the run.
-        data: client split files, of which only the description is read.
+        data: client split files by federated seed, of which only the description is read.
         owners: the rank that has each client's data; every rank has all of it where it is None.
     """
 
     def __init__(
-        self, server: Server, settings: Settings, data: SplitFolder, owners: Mapping[str, int] | None
+        self, server: Server, settings: Settings, data: SplitsBySeed, owners: Mapping[str, int] | None
     ) -> None:
         self.server, self.settings, self.data, self.owners = server, settings, data, owners
         self.situation = server.situation
         self._weights: tuple[str, State] = ("", {})
+        self._fl_seed = settings.fl_seeds[0]  # of the model in use
         self._at_rank: dict[int, str] = {}
 
     def train(
@@ -52,7 +53,7 @@ class RemoteWorkers:
             partial(self._train, fl_seed),
             rounds=range(start_round, train.comm_round),
             seed=fl_seed,
-            total=len(self.data.client_ids),
+            total=len(self.data[fl_seed].client_ids),
             per_round=train.client_num_per_round,
         )
         for finished in finished_rounds:
@@ -65,7 +66,7 @@ class RemoteWorkers:
         """Have the clients of a round trained, every worker its share of them."""
         self.situation.phase = f"training, seed fl{fl_seed}, round {round_index}"
         self._set_weights(weights)
-        shares = self._shares(clients)
+        shares = self._shares(fl_seed, clients)
         for rank, share in shares.items():
             content = {"fl_seed": fl_seed, "round": round_index, "clients": share}
             self._post(rank, Kind.TRAIN, content, self.situation.phase)
@@ -75,19 +76,21 @@ class RemoteWorkers:
             losses = dict(zip(shares[message.sender], message.content["losses"], strict=True))
             yield Share(losses, sum_from_plain(message.content["sum"]))
 
-    def _shares(self, clients: Sequence[int]) -> dict[int, list[int]]:
-        ids = self.data.client_ids
+    def _shares(self, fl_seed: int, clients: Sequence[int]) -> dict[int, list[int]]:
+        data = self.data[fl_seed]
+        ids = data.client_ids
         if self.owners is None:
-            counts = {client: self.data.count(ids[client], "train") for client in clients}
+            counts = {client: data.count(ids[client], "train") for client in clients}
             return share_clients(counts, self.server.ranks)
         shares: dict[int, list[int]] = {}
         for client in clients:
             shares.setdefault(self.owners[ids[client]], []).append(client)
         return shares
 
-    def use(self, model: nn.Module, name: str) -> None:
+    def use(self, model: nn.Module, fl_seed: int, name: str) -> None:
         """Take the global model that the following tasks are about; it travels with a worker's first task."""
         self.situation.phase = f"work on the global model {name}"
+        self._fl_seed = fl_seed
         self._set_weights(copy_state(model))
 
     def _set_weights(self, state: State) -> None:
@@ -102,7 +105,8 @@ class RemoteWorkers:
             for rank in sorted(idle):
                 task = waiting.next_for(rank)
                 if task is not None:
-                    self._post(rank, Kind.TASK, {"task": to_plain(task)}, task.describe())
+                    content = {"fl_seed": self._fl_seed, "task": to_plain(task)}
+                    self._post(rank, Kind.TASK, content, task.describe())
                     busy[rank] = task
                     idle.remove(rank)
             answer = self.server.wait_for(Kind.ANSWER)

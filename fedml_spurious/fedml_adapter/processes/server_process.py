@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.tasks import Workers
 from fedml_spurious.fedml_adapter.processes.connecting import connect
-from fedml_spurious.fedml_adapter.processes.handshake import introduce, require_equal, require_same_splits
+from fedml_spurious.fedml_adapter.processes.handshake import (
+    describe_splits,
+    introduce,
+    require_equal,
+    require_same_splits,
+)
 from fedml_spurious.fedml_adapter.processes.messages import Kind
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, silo_of_clients
 from fedml_spurious.fedml_adapter.processes.remote_workers import RemoteWorkers
@@ -27,7 +32,7 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def remote_workers(
     settings: Settings, rank: Rank, situation: Situation, threads: int
-) -> Iterator[Callable[[SplitFolder], Workers]]:
+) -> Iterator[Callable[[SplitsBySeed], Workers]]:
     """Let the other processes of a run do its work.
 
     Args:
@@ -75,22 +80,26 @@ def _gather(server: Server, settings: Settings, mine: dict[str, Any]) -> None:
         logger.info("rank %d: process %d on %s", rank, said["pid"], said["host"])
 
 
-def _open(server: Server, settings: Settings, data: SplitFolder) -> Workers:
+def _open(server: Server, settings: Settings, data: SplitsBySeed) -> Workers:
     """Have the split files opened everywhere."""
     owners = None
     if settings.common_args.training_type == "cross_silo":
-        owners = silo_of_clients(settings, data.client_ids, len(server.ranks) + 1)
+        # Silos have split files of their own, which all seeds share.
+        owners = silo_of_clients(settings, data[settings.fl_seeds[0]].client_ids, len(server.ranks) + 1)
     server.situation.phase = "opening the split files"
     mine = introduce(settings, 0)
     # Splits that rank 0 made for the run are in its run folder; others are where each host has them.
-    made = None if settings.data_args.partition is None else str(data.folder.resolve())
+    made = None
+    if settings.data_args.partition is not None:
+        made = [str(splits.folder.resolve()) for splits in data.values()]
+    name = settings.data_args.dataset
     for rank in server.ranks:
         own = None if owners is None else sorted(client for client, owner in owners.items() if owner == rank)
-        content = {"made": made, "name": data.name, "clients": own, "host": mine["host"], "pid": mine["pid"]}
+        content = {"made": made, "name": name, "clients": own, "host": mine["host"], "pid": mine["pid"]}
         server.post(rank, Kind.OPEN, content)
     for _ in server.ranks:
         ready = server.wait_for(Kind.READY)
-        require_same_splits(data.fingerprint, ready.content, ready.sender)
+        require_same_splits(describe_splits(data), ready.content, ready.sender)
     for rank in server.ranks:
         server.post(rank, Kind.GO, {})
     return RemoteWorkers(server, settings, data, owners)

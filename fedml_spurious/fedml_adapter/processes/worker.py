@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.inputs import initial_network
+from fedml_spurious.experiment.inputs import SplitsBySeed, initial_network
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder
@@ -37,7 +36,7 @@ class Worker:
     Args:
         endpoint: this process's end of the communication.
         settings: settings of the run.
-        data: client split files.
+        data: client split files by federated seed.
         device: where to compute.
         situation: kept up to date, for messages.
         own_clients: the clients of this silo; None where all clients are everyone's.
@@ -48,7 +47,7 @@ class Worker:
         self,
         endpoint: Endpoint,
         settings: Settings,
-        data: SplitFolder,
+        data: SplitsBySeed,
         device: torch.device,
         situation: Situation,
         *,
@@ -58,10 +57,11 @@ class Worker:
         self.endpoint, self.settings, self.data, self.device = endpoint, settings, data, device
         self.situation, self.own_clients = situation, own_clients
         store = None if silo_folder is None else ResultStore(RunFolder(silo_folder))
-        self.model = initial_network(settings, data, 0).to(device)
+        # Of any seed: the network of every seed is the same, and weights are sent before it is used.
+        self.model = initial_network(settings, next(iter(data.values())), 0).to(device)
         self.runner = TaskRunner(settings, data, device, store)
         self._weights: tuple[str, State] = ("", {})
-        self._model_in_use = False
+        self._in_use: int | None = None  # the federated seed for which the model in use was taken
 
     def serve(self) -> None:
         """Do what is asked for until the server says that the run is done.
@@ -85,32 +85,32 @@ class Worker:
             if message.kind is Kind.TRAIN:
                 self.endpoint.post(0, Kind.TRAINED, self._train(**_without_weights(message)))
             elif message.kind is Kind.TASK:
-                self.endpoint.post(0, Kind.ANSWER, {"answer": to_plain(self._do(message.content["task"]))})
+                answer = self._do(**_without_weights(message))
+                self.endpoint.post(0, Kind.ANSWER, {"answer": to_plain(answer)})
             else:
                 raise RunError(f"the server sent {message.kind}, which a worker does not expect")
 
     def _receive_weights(self, message: Received) -> None:
         name, state = message.content["weights"], message.content["state"]
         if state is not None:
-            self._weights, self._model_in_use = (name, from_plain(state)), False
+            self._weights, self._in_use = (name, from_plain(state)), None
         if self._weights[0] != name:
             raise RunError("the server did not send the weights that its message is about")
 
     def _train(self, *, fl_seed: int, round: int, clients: Sequence[int]) -> dict[str, Any]:
         """Train some clients of a round, one after the other, and add up their models."""
-        args = fedml_arguments(self.settings, fl_seed=fl_seed, num_clients=len(self.data.client_ids))
+        data = self.data[fl_seed]
+        args = fedml_arguments(self.settings, fl_seed=fl_seed, num_clients=len(data.client_ids))
         args.round_idx = round
         self.situation.phase = f"training, seed fl{fl_seed}, round {round}"
-        dataset = fedml_dataset(
-            self.data, self.data.client_ids, batch_size=self.settings.train_args.batch_size
-        )
+        dataset = fedml_dataset(data, data.client_ids, batch_size=self.settings.train_args.batch_size)
         _, _, _, _, counts, train_loaders, test_loaders, _ = dataset
         trainer = SpuriousTrainer(self.model, args)
         total, losses = WeightedSum(), []
-        self._model_in_use = False  # training changes the model that tasks look at
-        with self.data.sealed():
+        self._in_use = None  # training changes the model that tasks look at
+        with data.sealed():
             for client in clients:
-                self._require_own(self.data.client_ids[client])
+                self._require_own(data.client_ids[client])
                 loaders = train_loaders[client], test_loaders[client]
                 _, start = self._weights
                 state = train_client(trainer, client, start, loaders, counts[client], self.device, args)
@@ -118,15 +118,15 @@ class Worker:
                 losses.append(trainer.last_loss)
         return {"sum": sum_to_plain(total), "losses": losses}
 
-    def _do(self, plain: dict[str, Any]) -> Any:
-        task = from_plain(plain)
-        self._require_own(task.client)
-        self.situation.phase = task.describe()
-        if not self._model_in_use:
+    def _do(self, *, fl_seed: int, task: dict[str, Any]) -> Any:
+        wanted = from_plain(task)
+        self._require_own(wanted.client)
+        self.situation.phase = wanted.describe()
+        if self._in_use != fl_seed:
             load_state(self.model, self._weights[1])
-            self.runner.use(self.model)
-            self._model_in_use = True
-        return self.runner.run(task)
+            self.runner.use(self.model, fl_seed)
+            self._in_use = fl_seed
+        return self.runner.run(wanted)
 
     def _collect(self, plan: Sequence[ResultKey]) -> None:
         """Give the final ones of the models that are kept here the names that they have in a run folder."""

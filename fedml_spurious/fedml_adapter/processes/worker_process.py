@@ -20,9 +20,10 @@ from fedml_spurious.common.logs import LOG_FORMAT, log_to
 from fedml_spurious.common.scratch import private_folder, scratch_folder
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.device import choose_device
+from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.fedml_adapter.processes.connecting import connect
-from fedml_spurious.fedml_adapter.processes.handshake import introduce
+from fedml_spurious.fedml_adapter.processes.handshake import describe_splits, introduce
 from fedml_spurious.fedml_adapter.processes.messages import Kind, Received, SilentError
 from fedml_spurious.fedml_adapter.processes.ranks import Rank
 from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError
@@ -88,8 +89,7 @@ def _serve_until_done(
     situation.phase = "opening the split files"
     data = _open_splits(settings, order)
     device = choose_device(_with_gpu(settings, rank))
-    ready = {"fingerprint": data.fingerprint, "folder": str(data.folder), "host": socket.gethostname()}
-    endpoint.post(0, Kind.READY, ready)
+    endpoint.post(0, Kind.READY, {"splits": describe_splits(data), "host": socket.gethostname()})
     _wait_for(Kind.GO, endpoint, settings)
     situation.phase = "opening its log"
     with _log_file(log_path(output, rank), buffer, quiet=settings.comm_args.backend == "MPI"):
@@ -121,16 +121,23 @@ def _wait_for(kind: Kind, endpoint: Endpoint, settings: Settings) -> dict[str, A
     return message.content
 
 
-def _open_splits(settings: Settings, order: dict[str, Any]) -> SplitFolder:
-    made = order["made"]
-    folder = Path(made or settings.data_args.data_cache_dir or "").expanduser()
-    if made is not None and not folder.is_dir():
+def _open_splits(settings: Settings, order: dict[str, Any]) -> SplitsBySeed:
+    """Open the split files of every federated seed, each folder once."""
+    seeds = settings.fl_seeds
+    places = order["made"] or [settings.data_args.data_cache_dir or ""] * len(seeds)
+    opened = {place: _open_folder(place, order) for place in dict.fromkeys(places)}
+    return {seed: opened[place] for seed, place in zip(seeds, places, strict=True)}
+
+
+def _open_folder(place: str, order: dict[str, Any]) -> SplitFolder:
+    made, folder = order["made"] is not None, Path(place).expanduser()
+    if made and not folder.is_dir():
         raise InputError(
             f"{folder}: rank 0 made the splits there, and {socket.gethostname()} does not see them; make "
             "them on every host with `fedml-spurious partition` and name them in data_args.data_cache_dir"
         )
     # Checksums of whole files would read the samples of other silos; and what rank 0 made here, it knows.
-    trusted = order["clients"] is not None or (made is not None and order["host"] == socket.gethostname())
+    trusted = order["clients"] is not None or (made and order["host"] == socket.gethostname())
     return SplitFolder(folder, name=order["name"], verify=not trusted)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,9 +26,12 @@ CPU = torch.device("cpu")
 
 @contextmanager
 def remote(
-    settings: Settings, splits: Path, workers: int, *, silos: bool
+    settings: Settings, splits: Path | Mapping[int, Path], workers: int, *, silos: bool
 ) -> Iterator[tuple[RemoteWorkers, Endpoint]]:
-    """A server in this thread and workers in others, each with a split folder of its own."""
+    """A server in this thread and workers in others, each with split folders of its own.
+
+    ``splits`` is the folder that the federated seeds share, or one for each.
+    """
     mailboxes: Mailboxes = {rank: queue.Queue() for rank in range(workers + 1)}
     ends = {
         rank: Endpoint(
@@ -36,12 +39,17 @@ def remote(
         )
         for rank in mailboxes
     }
-    data = SplitFolder(splits)
-    owners = silo_of_clients(settings, data.client_ids, workers + 1) if silos else None
+    places = splits if isinstance(splits, Mapping) else dict.fromkeys(settings.fl_seeds, splits)
+
+    def opened() -> dict[int, SplitFolder]:
+        return {fl_seed: SplitFolder(place) for fl_seed, place in places.items()}
+
+    data = opened()
+    owners = silo_of_clients(settings, data[0].client_ids, workers + 1) if silos else None
 
     def serve(rank: int) -> None:
         own = frozenset(client for client, owner in owners.items() if owner == rank) if owners else None
-        worker = Worker(ends[rank], settings, SplitFolder(splits), CPU, Situation(), own_clients=own)
+        worker = Worker(ends[rank], settings, opened(), CPU, Situation(), own_clients=own)
         # Only now: initial weights are drawn from torch's generator, which all threads share.
         ends[rank].post(0, Kind.HELLO)
         worker.serve()

@@ -16,6 +16,7 @@ from in_threads import CPU, remote
 from jobs import require_same_weights
 from memory_transport import Mailboxes, MemoryTransport
 
+from data_partition.colored_mnist import Options, build
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.file import check_settings
@@ -45,20 +46,20 @@ def everything(settings: Settings, data: SplitFolder, workers: Workers) -> tuple
     model = initial_network(settings, data, 0)
     start = copy.deepcopy(model)
     states: list[State] = []
-    workers.use(start, "start")
+    workers.use(start, 0, "start")
     answers: list[Any] = [in_order(workers, [MeasureGlobal(client) for client in data.client_ids])]
 
     def after_round(finished: Round) -> None:
         states.append(copy_state(finished.model))
         answers.append((finished.clients, finished.losses))
         # The weights that a worker trained from are still these, though its model has moved on.
-        workers.use(start, "start")
+        workers.use(start, 0, "start")
         answers.append(in_order(workers, [MeasureGlobal(client) for client in data.client_ids]))
-        workers.use(finished.model, f"round {finished.index}")
+        workers.use(finished.model, 0, f"round {finished.index}")
         answers.append(in_order(workers, [MeasureGlobal(client) for client in data.client_ids]))
 
     workers.train(0, model, start_round=0, after_round=after_round)
-    workers.use(model, "fl0")
+    workers.use(model, 0, "fl0")
     answers.append(in_order(workers, [CountFooled(client, 0.031) for client in data.client_ids]))
     answers.append(in_order(workers, [BatchNormSums(client, "features.1") for client in data.client_ids]))
     tasks = [
@@ -97,7 +98,7 @@ def test_the_same_bits_as_one_process(
 ) -> None:
     data = SplitFolder(splits)
     if not alone:
-        alone["found"] = everything(settings, data, LocalWorkers(settings, data, CPU))
+        alone["found"] = everything(settings, data, LocalWorkers(settings, {0: data}, CPU))
     expected_states, expected = alone["found"]
     with remote(settings, splits, workers, silos=silos) as (remote_workers, _):
         states, answers = everything(settings, data, remote_workers)
@@ -114,11 +115,11 @@ def test_weights_travel_once_per_round_and_worker(settings: Settings, splits: Pa
     with remote(settings, splits, 2, silos=False) as (remote_workers, endpoint):
 
         def after_round(finished: Round) -> None:
-            remote_workers.use(finished.model, "any name")
+            remote_workers.use(finished.model, 0, "any name")
             in_order(remote_workers, [MeasureGlobal(client) for client in data.client_ids])
 
         remote_workers.train(0, model, start_round=0, after_round=after_round)
-        remote_workers.use(model, "fl0")
+        remote_workers.use(model, 0, "fl0")
         in_order(
             remote_workers, [CountFooled(client, eps) for client in data.client_ids for eps in (0.01, 0.02)]
         )
@@ -129,12 +130,40 @@ def test_weights_travel_once_per_round_and_worker(settings: Settings, splits: Pa
     assert sent[Kind.TRAIN] + sent[Kind.TASK] == 4 * 2 * size
 
 
+def test_work_of_a_seed_reads_the_splits_of_that_seed(
+    settings: Settings, splits: Path, tmp_path: Path
+) -> None:
+    """Also when the weights are the same, which do not travel again, and when the seeds take turns."""
+    options = Options(source="digits", clients=4, classes_per_client=3, limit=240, seed=2)
+    build(options, raw=None, out=tmp_path)
+    places = {0: splits, 1: tmp_path}
+    data = {fl_seed: SplitFolder(place) for fl_seed, place in places.items()}
+    model = initial_network(settings, data[0], 0)
+
+    def answers(workers: Workers) -> list[Any]:
+        found: list[Any] = []
+        for fl_seed in (0, 1, 0):
+            workers.use(model, fl_seed, "the same weights")
+            found.append(in_order(workers, [MeasureGlobal(client) for client in data[0].client_ids]))
+        for fl_seed in (0, 1, 0):
+            trained = copy.deepcopy(model)
+            workers.train(fl_seed, trained, start_round=2, after_round=lambda _: None)
+            found.append({name: value.tolist() for name, value in trained.state_dict().items()})
+        return found
+
+    expected = answers(LocalWorkers(settings, data, CPU))
+    for first, second, third in (expected[:3], expected[3:]):
+        assert first == third != second
+    with remote(settings, places, 2, silos=False) as (remote_workers, _):
+        assert answers(remote_workers) == expected
+
+
 def test_a_silo_refuses_a_client_of_another(settings: Settings, splits: Path) -> None:
     data = SplitFolder(splits)
     mailboxes: Mailboxes = {0: queue.Queue(), 1: queue.Queue()}
     end = Endpoint(MemoryTransport(1, mailboxes), rank=1, size=2, backend="memory", timeout=60.0)
     server = Endpoint(MemoryTransport(0, mailboxes), rank=0, size=2, backend="memory", timeout=60.0)
-    worker = Worker(end, settings, data, CPU, Situation(), own_clients=frozenset(data.client_ids[1:]))
+    worker = Worker(end, settings, {0: data}, CPU, Situation(), own_clients=frozenset(data.client_ids[1:]))
     content = {"weights": "", "state": None, "fl_seed": 0, "round": 0, "clients": [0]}
     server.post(1, Kind.TRAIN, content)
     with pytest.raises(RunError, match=f"client {data.client_ids[0]}, which is not of this silo"):

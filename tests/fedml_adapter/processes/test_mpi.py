@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from jobs import Job, require_same_run, require_same_weights
-from running import invoke
+from running import invoke, weights
 
 
 @pytest.fixture
@@ -44,6 +44,22 @@ def test_one_round_with_one_and_with_three_workers_equals_one_process(
         assert "fedml" in (job.folder / "run.log").read_text()
         left = {path.name for path in job.folder.iterdir()} - {path.name for path in alone.iterdir()}
         assert left == {"logs"}
+
+
+def test_seeds_with_partitions_of_their_own_equal_one_process(config: dict[str, Any], tmp_path: Path) -> None:
+    partition = {"source": "digits", "clients": 4, "classes_per_client": 3, "limit": 240, "seed": None}
+    config["data_args"] = {"dataset": "colored_mnist", "partition": partition}
+    config["train_args"]["comm_round"] = 1
+    config["personalization_args"] = {"epochs": 1, "batchnorm": "recalibrate"}
+    config["experiment_args"] = {"methods": ["global", "ours"], "fl_seeds": [0, 1]}
+    alone = tmp_path / "alone"
+    assert invoke(config, alone).exit_code == 0
+    job = Job(config, tmp_path / "mpi")
+    status, output = job.end(job.mpirun(3))
+    assert status == 0, output
+    require_same_run(job.folder, alone)
+    require_same_weights(weights(job.folder, 1), weights(alone, 1))
+    job.require_none_left()
 
 
 def require_same(folder: Path, alone: Path) -> None:

@@ -49,9 +49,9 @@ class Unregistered:
 def test_a_new_kind_of_task_needs_no_edit_elsewhere(tiny: dict[str, Any], splits: Path) -> None:
     settings = check_settings(tiny, source="test")
     with remote(settings, splits, 2, silos=True) as (workers, _):
-        clients = workers.data.client_ids
+        clients = workers.data[0].client_ids
         tasks: list[Task] = [MeasureBrightness(client) for client in clients]
-        workers.use(initial_network(settings, workers.data, 0), "start")
+        workers.use(initial_network(settings, workers.data[0], 0), 0, "start")
         answers = workers.do(tasks)
         first, answer = next(answers)
         # The server says in the task's own words what the other worker is at.

@@ -1,0 +1,42 @@
+"""What the server compares before a run starts."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_partition.colored_mnist import Options, build
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.config.file import check_settings
+from fedml_spurious.fedml_adapter.processes.handshake import (
+    describe_splits,
+    introduce,
+    require_equal,
+    require_same_splits,
+)
+
+
+def test_a_partition_seed_of_null_is_not_an_absent_one(tiny: dict[str, Any]) -> None:
+    tiny["data_args"] = {"dataset": "colored_mnist", "partition": {"source": "digits"}}
+    absent = introduce(check_settings(copy.deepcopy(tiny), source="test"), 1)
+    tiny["data_args"]["partition"]["seed"] = None
+    null = introduce(check_settings(tiny, source="test"), 1)
+    require_equal(null, null, 1)
+    with pytest.raises(InputError, match=r"data_args\.partition\.seed: 'absent' there, None on rank 0"):
+        require_equal(null, absent, 1)
+
+
+def test_the_split_files_of_every_seed_are_compared(splits: Path, tmp_path: Path) -> None:
+    build(
+        Options(source="digits", clients=4, classes_per_client=3, limit=240, seed=2), raw=None, out=tmp_path
+    )
+    one, other = SplitFolder(splits), SplitFolder(tmp_path)
+    mine = describe_splits({0: one, 1: other})
+    require_same_splits(mine, {"splits": describe_splits({0: one, 1: other}), "host": "h"}, 1)
+    for theirs, folder in (({0: one, 1: one}, splits), ({0: other, 1: other}, tmp_path)):
+        with pytest.raises(InputError, match=f"rank 1 on h has other split files in {folder} than rank 0"):
+            require_same_splits(mine, {"splits": describe_splits(theirs), "host": "h"}, 1)
