@@ -20,7 +20,7 @@ from fedml_spurious.results.notes import (
     setting_note,
 )
 from fedml_spurious.results.paper import COMPARED, TABLE_1, TITLES, paper_values
-from fedml_spurious.results.rows import QUANTITIES, Average, ClientResult, average
+from fedml_spurious.results.rows import QUANTITIES, Average, ClientResult, average, who
 from fedml_spurious.results.text_tables import Document, TextTable
 
 
@@ -122,7 +122,10 @@ def _averages(tables: Sequence[DatasetTable]) -> TextTable:
     how = tables[0].average
     found = average_over_datasets(
         {name: _accuracies(rows, how) for name, rows in compared.items()},
-        {name: _accuracies(_global_rows(rows), how) for name, rows in compared.items()},
+        {
+            table.runs.dataset: _accuracies(_global_rows(_compared(table), table.runs.own_clients), how)
+            for table in tables
+        },
     )
     rows = []
     for method, ours in found.items():
@@ -149,11 +152,13 @@ def _compared(table: DatasetTable) -> dict[str, list[ClientResult]]:
     return found
 
 
-def _global_rows(compared: Mapping[str, Sequence[ClientResult]]) -> dict[str, list[ClientResult]]:
+def _global_rows(
+    compared: Mapping[str, Sequence[ClientResult]], own_clients: bool
+) -> dict[str, list[ClientResult]]:
     """Rows of the global model by method, over the clients to which the method applies."""
-    clients = {method: {row.client for row in rows} for method, rows in compared.items()}
+    clients = {method: {who(row, own_clients) for row in rows} for method, rows in compared.items()}
     return {
-        method: [row for row in compared.get(GLOBAL, []) if row.client in own]
+        method: [row for row in compared.get(GLOBAL, []) if who(row, own_clients) in own]
         for method, own in clients.items()
     }
 

@@ -206,9 +206,14 @@ def _means(values: Mapping[str, Spread | None]) -> dict[str, float | None]:
     return {name: None if value is None else value.mean for name, value in values.items()}
 
 
+def who(row: ClientResult, own_clients: bool) -> tuple[str, int | None]:
+    """Which client a row is of: its id, and its federated seed where every seed has clients of its own."""
+    return row.client, row.fl_seed if own_clients else None
+
+
 def count_clients(rows: Iterable[ClientResult], own_clients: bool) -> int:
     """Number of different clients; with clients of their own, those of every federated seed."""
-    return len({(row.client, row.fl_seed if own_clients else None) for row in rows})
+    return len({who(row, own_clients) for row in rows})
 
 
 def _disparities(rows: Sequence[ClientResult]) -> Disparities:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,46 @@ def test_runs_that_do_not_belong_together(tmp_path: Path, changes: dict[str, Any
     result = table(first, second)
     assert (result.exit_code, result.stdout) == (2, "")
     assert expected in result.stderr
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_clients_of_every_common_seed_are_compared(tmp_path: Path, seed: int) -> None:
+    """The runs have no row in common, whose numbers would differ too."""
+    data = {0: "of 0", 1: "of 1"}
+    first, second = (
+        write_run(
+            tmp_path / name, drawn, fl_seeds=(0, 1), data=data, methods=[name], sections=made(seed=None)
+        )
+        for name in ("ft", "ours")
+    )
+    assert table(first, second).exit_code == 0
+    rows = read_results(second / "results.csv")
+    changed = [replace(row, n_train=row.n_train + (row.fl_seed == seed)) for row in rows]
+    write_results(second / "results.csv", changed)
+    result = table(first, second)
+    assert result.exit_code == 2
+    assert "the clients, or their numbers of samples, are not the same" in result.stderr
+
+
+def test_gains_are_over_the_clients_of_the_seed_to_which_a_method_applies(tmp_path: Path) -> None:
+    """By hand: ``ft`` applies to client 0 of seed 0 alone, of two clients, and to both of seed 1.
+
+    The global model has 0.5 on client 0 and 0.9 on client 1 of every seed, ``ft`` has 1.0: gains of 0.5 with
+    seed 0 and 0.3 with seed 1.
+    """
+
+    def values(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float] | None:
+        if method == "global":
+            return 0.5 + 0.4 * client, 0.5
+        return None if (fl_seed, client) == (0, 1) else (1.0, 0.5)
+
+    run = write_run(
+        tmp_path / "run", values, fl_seeds=(0, 1), clients=2, methods=("global", "ft"),
+        data={0: "of 0", 1: "of 1"}, sections=made(seed=None),
+    )  # fmt: skip
+    averages = table(run).stdout.partition("Averages over n data sets")[2]
+    (ft,) = [line.split() for line in averages.splitlines() if line.startswith("ft ")]
+    assert ft[6] == "+40.00"
 
 
 def test_split_files_that_are_shared_by_some_seeds_alone_are_no_table(tmp_path: Path) -> None:
