@@ -130,16 +130,27 @@ def _share_cores() -> None:
     show_default=True,
     help="Every client counts the same, or as many times as it has test samples.",
 )
-@click.option("--why", is_flag=True, help="Show why each coefficient was chosen, instead of the table.")
+@click.option(
+    "--epoch",
+    type=click.Choice(["selected", "last"]),
+    default="selected",
+    show_default=True,
+    help="Of which epoch the personal models are.",
+)
+@click.option(
+    "--why",
+    is_flag=True,
+    help="Show why each coefficient was chosen, and the error sets of JTT, instead of the table.",
+)
 @friendly
-def table(runs: tuple[str, ...], form: str, average: str, why: bool) -> None:
+def table(runs: tuple[str, ...], form: str, average: str, epoch: str, why: bool) -> None:
     """Join finished runs into one table, beside the paper's Table 1.
 
     Runs of one data set are put together where they differ in methods and seeds alone.
     """
     from fedml_spurious.results.table_command import show_runs  # late: --help does without it
 
-    show_runs(runs, form=form, average=average, why=why)
+    show_runs(runs, form=form, average=average, epoch=epoch, why=why)
 
 
 @main.group(cls=_Partitions)

@@ -21,7 +21,6 @@ from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.learning.losses import adversarial_disagreement, l2_distance
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.models import IMAGE_SIZES, build_model
-from fedml_spurious.learning.modes import batchnorm_in_eval_mode
 from fedml_spurious.learning.state_dicts import State, copy_state, load_state
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
 from fedml_spurious.learning.weighted_sum import WeightedSum, average
@@ -125,11 +124,12 @@ def objectives(samples: Samples, global_model: nn.Module) -> dict[str, Loss]:
 
     def tuned(model: nn.Module, rows: Tensor, lam_adv: float, lam_l2: float) -> Tensor:
         x, y, _ = samples.x[rows], samples.y[rows], samples.aligned[rows]
-        loss = F.cross_entropy(model(x), y)
         if lam_adv:
-            with batchnorm_in_eval_mode(model):
-                logits_p, z_g = model(samples.x_adv[rows]), samples.z_g[rows]
-                loss = loss + lam_adv * adversarial_disagreement(logits_p, z_g)
+            logits, logits_adv = model(torch.cat([x, samples.x_adv[rows]])).chunk(2)
+            disagreement = adversarial_disagreement(logits_adv, samples.z_g[rows])
+            loss = F.cross_entropy(logits, y) + lam_adv * disagreement
+        else:
+            loss = F.cross_entropy(model(x), y)
         if lam_l2:
             loss = loss + lam_l2 * l2_distance(model.parameters(), w_g)
         return loss

@@ -407,8 +407,11 @@ class ExperimentArgs(Section):
         tuning: ``shared`` chooses for all clients together, ``client`` for each by itself; the first pair of
             seeds decides, so ``client`` needs clients that all federated seeds share.
         tuning_reference: below whose validation accuracy a larger coefficient may not fall: that of the
-            ``smallest`` value of the grid, or of the ``global`` model.
-        tuning_tolerance: by how much it may all the same, in [0, 1].
+            ``smallest`` value of the grid, of the ``global`` model, or, with ``gain``, that of the global
+            model and ``tuning_share`` of what fine-tuning (``ft``, which has to be run) gains over it.
+        tuning_share: which share of fine-tuning's gain in validation accuracy has to be kept, in [0, 1];
+            read with ``tuning_reference: gain`` only.
+        tuning_tolerance: by how much it may fall all the same, in [0, 1].
     """
 
     methods: Names = PAPER_METHODS
@@ -416,7 +419,8 @@ class ExperimentArgs(Section):
     personalization_seeds: Seeds = (0,)
     grids: dict[str, dict[str, Values]] = Field(default_factory=dict)
     tuning: Literal["shared", "client"] = "shared"
-    tuning_reference: Literal["smallest", "global"] = "smallest"
+    tuning_reference: Literal["smallest", "global", "gain"] = "gain"
+    tuning_share: Fraction = 0.75
     tuning_tolerance: Fraction = 0.0
 
     @model_validator(mode="after")

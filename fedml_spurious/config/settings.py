@@ -27,6 +27,7 @@ from fedml_spurious.config.sections import (
 from fedml_spurious.learning.training import LocalTraining
 from fedml_spurious.personalization import GLOBAL, METHODS, find_method
 from fedml_spurious.personalization.base import MethodSettings, Personalizer
+from fedml_spurious.results.method_names import BASELINE
 
 
 class Settings(Section):
@@ -50,6 +51,16 @@ class Settings(Section):
             for option, values in grid.items():
                 own = getattr(self.personalization_args, name, None)
                 _check_grid(name, own, option, values)
+        return self
+
+    @model_validator(mode="after")
+    def _gain_is_known(self) -> Settings:
+        if self.compares_with_fine_tuning() and BASELINE not in self.experiment_args.methods:
+            raise PydanticCustomError(
+                "gain",
+                "experiment_args.tuning_reference: gain compares with fine-tuning; add ft to "
+                "experiment_args.methods, or set it to global or smallest",
+            )
         return self
 
     @model_validator(mode="after")
@@ -109,6 +120,11 @@ class Settings(Section):
                 for option, values in grid.items()
             }
         return {name: grid for name, grid in found.items() if name in self.methods()}
+
+    def compares_with_fine_tuning(self) -> bool:
+        """Whether a coefficient is chosen by what fine-tuning gains."""
+        rules = {self.method_type(name).tuning_rule for name in self.grids()}
+        return self.experiment_args.tuning_reference == "gain" and "largest_harmless" in rules
 
     def methods(self) -> list[str]:
         """The methods by the names that they have in tables, in the order of the table."""

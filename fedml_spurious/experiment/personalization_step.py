@@ -118,8 +118,7 @@ def _total(settings: Settings, clients: ClientsBySeed, tuner: Tuner) -> int:
     tuned = sum(1 for key in _plan(settings, clients) if key.method in tuner.grids)
     final = len(_plan(settings, clients)) - tuned
     others = tuned - len(tuner.grids) * len(tuner.clients)  # all but the tuned methods' first pair of seeds
-    if GLOBAL not in settings.methods():
-        final += len(tuner.references())
+    final += sum(1 for key in tuner.references() if key.method not in settings.methods())
     return final + others + tuner.trials_per_client() * len(tuner.clients)
 
 

@@ -25,13 +25,18 @@ from fedml_spurious.results.decisions import (
     Trial,
     TuningStep,
 )
+from fedml_spurious.results.method_names import BASELINE
 
 RULES: dict[TuningRule, str] = {
     "largest_harmless": "the largest value that does not lower the validation accuracy, against {reference}",
     "most_accurate": "the value with the highest validation accuracy; of equals the smallest",
 }
 
-_REFERENCES = {"smallest": "the smallest", "global": "the global model"}
+_REFERENCES = {
+    "smallest": "the smallest",
+    "global": "the global model",
+    "gain": "the global model and {share:.0%} of what fine-tuning gains over it",
+}
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,12 @@ class Reference:
 
     Attributes:
         name: of what it is.
-        correct: validation samples that it classifies correctly.
+        correct: validation samples that it classifies correctly; not whole where it lies between two models.
         count: validation samples.
     """
 
     name: str
-    correct: int
+    correct: float
     count: int
 
     @property
@@ -120,9 +125,13 @@ class Tuner:
 
     def references(self) -> list[ResultKey]:
         """What coefficients are compared with besides each other."""
-        if not self.grids or self.experiment.tuning_reference != "global":
-            return []
-        return [self._reference_key(client) for client in self.clients]
+        return [self._reference_key(name, client) for name in self._compared() for client in self.clients]
+
+    def _compared(self) -> tuple[str, ...]:
+        """Methods that a coefficient is compared with."""
+        if self.settings.compares_with_fine_tuning():
+            return GLOBAL, BASELINE
+        return (GLOBAL,) if self.grids and self.experiment.tuning_reference == "global" else ()
 
     def wanted(self) -> list[ResultKey]:
         """Trials of the next coefficient of every method, finished ones too; none when all is chosen."""
@@ -186,20 +195,24 @@ class Tuner:
         scored = [(row.val_acc, row.n_val) for row in rows if row.val_acc is not None]
         return Trial.counted(value, sum(round(acc * n) for acc, n in scored), sum(n for _, n in scored))
 
-    def _reference_key(self, client: str) -> ResultKey:
-        return ResultKey(GLOBAL, self.seeds[0], None, client)
+    def _reference_key(self, name: str, client: str) -> ResultKey:
+        p_seed = None if name == GLOBAL else self.seeds[1]
+        return ResultKey(name, self.seeds[0], p_seed, client, self.settings.options(name))
 
     def _reference(self, name: str, group: Sequence[str], options: Mapping[str, float]) -> Reference | None:
-        """The global model on the clients to which the method applies."""
-        if self.experiment.tuning_reference != "global":
+        """What no larger coefficient may fall below, on the clients to which the method applies."""
+        compared = self._compared()
+        if not compared:
             return None
-        rows = [
-            self.store.get(self._reference_key(client))
-            for client in group
-            if self.store.get(self._key(name, client, options)).val_acc is not None
-        ]
-        correct = sum(round((row.val_acc or 0.0) * row.n_val) for row in rows)
-        return Reference("the global model", correct, sum(row.n_val for row in rows))
+        clients = [c for c in group if self.store.get(self._key(name, c, options)).val_acc is not None]
+        rows = [[self.store.get(self._reference_key(one, client)) for client in clients] for one in compared]
+        correct = [sum(round((row.val_acc or 0.0) * row.n_val) for row in found) for found in rows]
+        count = sum(row.n_val for row in rows[0])
+        gain = max(correct[-1] - correct[0], 0)  # none where the global model alone is compared with
+        return Reference(self._reference_text(), correct[0] + self.experiment.tuning_share * gain, count)
+
+    def _reference_text(self) -> str:
+        return _REFERENCES[self.experiment.tuning_reference].format(share=self.experiment.tuning_share)
 
     def _decision(self, name: str, decided: Sequence[Sequence[TuningStep]]) -> Decision:
         shared = self._shared
@@ -211,7 +224,7 @@ class Tuner:
         rule = self.settings.method_type(name).tuning_rule
         return Decision(
             method=name,
-            rule=RULES[rule].format(reference=_REFERENCES[self.experiment.tuning_reference]),
+            rule=RULES[rule].format(reference=self._reference_text()),
             seeds=SeedPair(fl_seed=fl_seed, p_seed=p_seed),
             tolerance=self.experiment.tuning_tolerance if rule == "largest_harmless" else 0.0,
             scope="shared" if shared else "client",

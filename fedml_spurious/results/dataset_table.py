@@ -8,7 +8,8 @@ from typing import Any
 
 from fedml_spurious.results.averages import Spread
 from fedml_spurious.results.dataset_runs import DatasetRuns
-from fedml_spurious.results.rows import QUANTITIES, Average, MethodSummary, count_clients, summarize
+from fedml_spurious.results.rows import QUANTITIES, Average, Epoch, MethodSummary, count_clients, summarize
+from fedml_spurious.results.shares import Shares
 from fedml_spurious.results.significance import LEVEL, Difference
 from fedml_spurious.results.text_tables import TextTable
 
@@ -17,6 +18,7 @@ AGAINST_OURS = f"Disparity minus ours'\n[{LEVEL:.0%} CI]"
 DIFFERENCE_COLUMNS = (
     "disparity_minus_ours", "disparity_minus_ours_low", "disparity_minus_ours_high", "compared_clients",
 )  # fmt: skip
+SHARE_COLUMNS = ("kept", "taken_back")
 
 
 @dataclass(frozen=True)
@@ -43,34 +45,46 @@ class DatasetTable:
         """Number of clients."""
         return count_clients(self.runs.results, self.runs.own_clients)
 
+    @property
+    def epoch(self) -> Epoch:
+        """Of which epoch the personal models are."""
+        return self.runs.runs[0].epoch
+
     def values(self, summary: MethodSummary) -> Mapping[str, Spread | None]:
         """Averages of a method by quantity; None where it has no value."""
         found: Mapping[str, Spread | None] = getattr(summary, self.average)
         return found
 
 
-def measured(
-    table: DatasetTable, title: str, quantities: Sequence[str], *, differences: bool, pairs: bool
-) -> TextTable:
-    """What was measured, a row per method.
+def measured(table: DatasetTable, title: str, quantities: Sequence[str], *, pairs: bool) -> TextTable:
+    """What was measured, and what of fine-tuning it keeps and takes back, a row per method.
 
     Args:
         table: the data set.
         title: what stands above it.
         quantities: keys of ``QUANTITIES``, a column each.
-        differences: whether the disparity minus that of ours has a column, where there is one.
         pairs: whether the number of pairs of seeds has a column.
     """
-    differences = differences and any(summary.against_ours for summary in table.summaries)
-    columns = ["method", *(QUANTITIES[name] for name in quantities)]
-    columns += [*([AGAINST_OURS] if differences else []), *(["n"] if pairs else [])]
+    columns = ["method", *(QUANTITIES[name] for name in quantities), "kept", "taken\nback"]
+    columns += ["n"] if pairs else []
     rows = []
     for summary in table.summaries:
-        values = table.values(summary)
+        values, found = table.values(summary), summary.shares[table.average]
         cells = [summary.method, *(spread_cell(values[name]) for name in quantities)]
-        cells += [difference_cell(summary.against_ours)] if differences else []
+        cells += [share_cell(found.kept), share_cell(found.taken_back)]
         rows.append((*cells, *([str(runs_of(values))] if pairs else [])))
     return TextTable(title, tuple(columns), tuple(rows))
+
+
+def differences(table: DatasetTable, title: str) -> list[TextTable]:
+    """The disparity minus that of ours with its interval, a row per method; empty without ``ours``.
+
+    A table of its own: the intervals do not fit beside everything else on 110 columns.
+    """
+    if not any(summary.against_ours for summary in table.summaries):
+        return []
+    rows = tuple((summary.method, difference_cell(summary.against_ours)) for summary in table.summaries)
+    return [TextTable(title, ("method", AGAINST_OURS), rows)]
 
 
 def runs_of(values: Mapping[str, Spread | None]) -> int:
@@ -83,6 +97,11 @@ def spread_cell(value: Spread | None) -> str:
     if value is None:
         return "N/A"
     return f"{value.mean:.3f}" + ("" if value.std is None else f" ± {value.std:.3f}")
+
+
+def share_cell(share: float | None) -> str:
+    """A share in percent; N/A where there is none."""
+    return "N/A" if share is None else f"{round(100 * share)}%"
 
 
 def difference_cell(difference: Difference | None) -> str:
@@ -101,6 +120,11 @@ def spread_cells(values: Mapping[str, Spread | None]) -> dict[str, float | None]
         if value is not None:
             cells |= {name: value.mean, f"{name}_std": value.std}
     return cells
+
+
+def share_cells(shares: Shares) -> dict[str, float | None]:
+    """Shares as cells of a CSV file, by the names of ``SHARE_COLUMNS``."""
+    return {"kept": shares.kept, "taken_back": shares.taken_back}
 
 
 def difference_cells(difference: Difference | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fedml_spurious.common.yaml_files import read_sections
 from fedml_spurious.results.budgets import Budget, read_budgets
 from fedml_spurious.results.decisions import Decision, read_decisions
 from fedml_spurious.results.method_names import GLOBAL
-from fedml_spurious.results.rows import ClientResult, read_results
+from fedml_spurious.results.rows import RESULT_FILES, ClientResult, Epoch, read_results
 
 Part = tuple[str, int, int | None]
 """Method, fl_seed and p_seed."""
@@ -26,10 +26,11 @@ class FinishedRun:
     Attributes:
         path: its folder.
         config: content of ``config.yaml``.
-        results: rows of ``results.csv``, at least one, in its order.
+        results: rows of ``results.csv``, or of ``results_last.csv``, at least one, in its order.
         decisions: what tuning decided, by method.
         budgets: the attack's budgets, by the folder of the global model, such as ``fl0``.
         fingerprints: SHA-256 of the split files, by federated seed; empty where nothing tells.
+        epoch: of which epoch the results are.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class FinishedRun:
     decisions: Mapping[str, Decision]
     budgets: Mapping[str, Budget]
     fingerprints: Mapping[int, str] = field(default_factory=dict)
+    epoch: Epoch = "selected"
 
     @property
     def dataset(self) -> str:
@@ -50,7 +52,7 @@ class FinishedRun:
         return {name: value for name, value in section.items() if isinstance(value, (int, float))}
 
 
-def load_run(path: Path) -> FinishedRun:
+def load_run(path: Path, epoch: Epoch = "selected") -> FinishedRun:
     """Read a run folder.
 
     Raises:
@@ -65,15 +67,21 @@ def load_run(path: Path) -> FinishedRun:
             f"{path}: the run is unfinished, it has no results.csv; finish it with --resume and the "
             "configuration that it was started with"
         )
+    file = path / RESULT_FILES[epoch]
+    if not file.is_file():
+        raise InputError(
+            f"{path}: has no {file.name}; an older version made this run, and kept the selected epoch alone. "
+            "Leave --epoch out, or make the run again with another --output"
+        )
     config = _read_config(path / "config.yaml")
-    results = tuple(read_results(path / "results.csv"))
+    results = tuple(read_results(file))
     fingerprints = _fingerprints(path)
     shared = len(set(fingerprints.values())) <= 1
-    _require_whole(path / "results.csv", config, results, shared_clients=shared)
+    _require_whole(file, config, results, shared_clients=shared)
     grids = config.get("experiment_args", {}).get("grids") or {}
     tuned = [method for method in grids if method in {row.method for row in results}]
     decisions = read_decisions(path, tuned)
-    return FinishedRun(path, config, results, decisions, read_budgets(path), fingerprints)
+    return FinishedRun(path, config, results, decisions, read_budgets(path), fingerprints, epoch)
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

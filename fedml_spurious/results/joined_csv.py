@@ -9,13 +9,15 @@ from typing import Any
 
 from fedml_spurious.results.dataset_table import (
     DIFFERENCE_COLUMNS,
+    SHARE_COLUMNS,
     DatasetTable,
     difference_cells,
     runs_of,
+    share_cells,
     spread_cells,
 )
 from fedml_spurious.results.method_names import GLOBAL, selected_by
-from fedml_spurious.results.paper import COMPARED, TABLE_1, TITLES, paper_values
+from fedml_spurious.results.paper import COMPARED, TABLE_1, TITLES, paper_shares, paper_values
 from fedml_spurious.results.rows import MethodSummary
 
 
@@ -26,6 +28,9 @@ def to_csv(tables: Sequence[DatasetTable]) -> str:
         columns += [name, f"{name}_std", f"{name}_paper", f"{name}_minus_paper"]
     columns += ["acc_b_paper_spread", "acc_bc_paper_spread", "acc_adv", "acc_adv_std", *DIFFERENCE_COLUMNS]
     columns += ["selected_by", "coefficients"]
+    for name in SHARE_COLUMNS:
+        columns += [name, f"{name}_paper"]
+    columns += ["epoch"]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
@@ -44,6 +49,7 @@ def _csv_row(table: DatasetTable, summary: MethodSummary) -> dict[str, Any]:
         "seed_pairs": runs_of(values),
         "selected_by": None if method == GLOBAL else selected_by(method),
         "coefficients": table.runs.coefficients(method),
+        "epoch": table.epoch,
     }
     for name, theirs in paper_values(dataset, method).items():
         ours = values[name]
@@ -51,4 +57,6 @@ def _csv_row(table: DatasetTable, summary: MethodSummary) -> dict[str, Any]:
     cell = TABLE_1.get(dataset, {}).get(method)
     if cell is not None:
         row |= {"acc_b_paper_spread": cell.spread_b, "acc_bc_paper_spread": cell.spread_bc}
+    row |= share_cells(summary.shares[table.average])
+    row |= {f"{name}_paper": share for name, share in share_cells(paper_shares(dataset, method)).items()}
     return row | spread_cells(values) | difference_cells(summary.against_ours)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fedml_spurious.results.averages import Spread
 from fedml_spurious.results.dataset_averages import Accuracies, DatasetAverage, average_over_datasets
-from fedml_spurious.results.dataset_table import POOLS, DatasetTable, measured, spread_cell
+from fedml_spurious.results.dataset_table import POOLS, DatasetTable, differences, measured, spread_cell
 from fedml_spurious.results.method_names import GLOBAL
 from fedml_spurious.results.notes import (
     budget_note,
@@ -14,6 +14,7 @@ from fedml_spurious.results.notes import (
     coefficient_note,
     commas,
     difference_note,
+    paper_note,
     seeds_note,
     selection_note,
     setting_note,
@@ -37,6 +38,7 @@ def to_document(tables: Sequence[DatasetTable]) -> Document:
         parts.append(_measured(table))
         if table.runs.dataset in TABLE_1:
             parts.append(_beside_paper(table))
+        parts += differences(table, f"{_title(table)}: client mean of the disparity minus that of ours")
         parts.append(_notes(table))
     return [*parts, _averages(tables)]
 
@@ -54,7 +56,8 @@ def _overview(tables: Sequence[DatasetTable]) -> TextTable:
         rows.append((method, *(_short(values[name]) if values else "" for values in cells for name in names)))
     titles = [TITLES.get(table.runs.dataset, table.runs.dataset) for table in tables]
     columns = ("method", *(f"{title}\n{QUANTITIES[name]}" for title in titles for name in names))
-    return TextTable(f"Accuracies, {POOLS[tables[0].average]} ± standard deviation", columns, tuple(rows))
+    title = f"Accuracies, {tables[0].epoch} epoch, {POOLS[tables[0].average]} ± standard deviation"
+    return TextTable(title, columns, tuple(rows))
 
 
 def _short(value: Spread | None) -> str:
@@ -65,13 +68,13 @@ def _short(value: Spread | None) -> str:
 def _measured(table: DatasetTable) -> TextTable:
     pool = f"{POOLS[table.average]} of {table.clients} clients"
     title = f"{_title(table)}: {pool} ± standard deviation over n pairs of seeds"
-    return measured(table, title, COMPARED, differences=True, pairs=True)
+    return measured(table, title, COMPARED, pairs=True)
 
 
 def _title(table: DatasetTable) -> str:
-    """The paper's name of the data set, where it has one, and ours."""
+    """The paper's name of the data set, where it has one, ours, and the epoch."""
     name = table.runs.dataset
-    return f"{TITLES[name]} ({name})" if name in TITLES else name
+    return f"{f'{TITLES[name]} ({name})' if name in TITLES else name}, {table.epoch} epoch"
 
 
 def _beside_paper(table: DatasetTable) -> TextTable:
@@ -104,6 +107,7 @@ def _notes(table: DatasetTable) -> str:
         "Here |Disparity| is averaged over pairs of seeds; the paper's is that of its averages."
         if table.runs.dataset in TABLE_1
         else "",
+        paper_note(table.runs),
         clients_note(table.summaries),
         difference_note(table.summaries),
         selection_note(table.runs),
@@ -133,8 +137,8 @@ def _averages(tables: Sequence[DatasetTable]) -> TextTable:
     headings = ("disparity", "|disparity|", "Acc_B gain", "Acc_BC gain")
     columns = ("method", "n", *(text for heading in headings for text in (heading, "paper")))
     title = (
-        "Averages over n data sets, in percent; |disparity| is that of a data set's average, gains are over "
-        "the global model on the same data sets and clients"
+        f"Averages over n data sets, {tables[0].epoch} epoch, in percent; |disparity| is that of a data "
+        "set's average, gains are over the global model on the same data sets and clients"
     )
     return TextTable(title, columns, tuple(rows))
 

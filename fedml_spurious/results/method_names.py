@@ -5,6 +5,7 @@ from __future__ import annotations
 GLOBAL = "global"
 BASELINE = "ft"
 HEADLINE = "ours"
+L2 = "l2"
 
 VALIDATION_ACCURACY = "validation accuracy"
 TRANSFERABILITY = "validation accuracy minus the decrease of adversarial transferability"
@@ -15,6 +16,9 @@ SELECTED_BY = {
 }
 """What the epoch of a personal model is selected by (section 7.3), for every built-in method, in the order of
 our table."""
+
+BATCHNORM_OF_ITS_OWN = {"head": "frozen", "local": "batch"}
+"""Methods whose BatchNorm mode is the same whatever ``batchnorm_mode`` says."""
 
 
 def selected_by(method: str) -> str:

@@ -1,16 +1,24 @@
-"""Sentences below a table: of what its rows are, how they were made, and what they mean."""
+"""Sentences below a table: of what its rows are, and how they were made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fedml_spurious.results.dataset_runs import DatasetRuns
-from fedml_spurious.results.dataset_table import AGAINST_OURS
-from fedml_spurious.results.method_names import BASELINE, GLOBAL, HEADLINE, selected_by
-from fedml_spurious.results.paper import PAPER_ROUNDS, TITLES
+from fedml_spurious.results.dataset_table import AGAINST_OURS, share_cell
+from fedml_spurious.results.method_names import BASELINE, BATCHNORM_OF_ITS_OWN, GLOBAL, selected_by
+from fedml_spurious.results.paper import PAPER_ROUNDS, TABLE_1, TITLES, paper_shares
 from fedml_spurious.results.rows import MethodSummary
 from fedml_spurious.results.significance import FEW_CLIENTS, FEW_FL_SEEDS, RESAMPLES
+
+_OLDER = "older"
+"""What versions did that had no ``batchnorm_mode``."""
+_BATCHNORM = {
+    "frozen": "under the global model's statistics",
+    "batch": "under the batch's statistics",
+    _OLDER: "under the batch's statistics, in the adversarial term under running ones (an older version)",
+}
 
 
 def commas(items: Iterable[Any]) -> str:
@@ -47,14 +55,44 @@ def seeds_note(runs: DatasetRuns) -> str:
     return f"Not all methods have the same pairs of seeds: {listed}."
 
 
-def selection_note(runs: DatasetRuns) -> str:
-    """How the epoch of a personal model was selected, by method."""
-    rules: dict[str, list[str]] = {}
+def paper_note(runs: DatasetRuns) -> str:
+    """What the methods keep and take back in the paper; empty where the paper has none of them."""
+    texts = []
     for method in runs.methods():
-        if method != GLOBAL:
-            rules.setdefault(selected_by(method), []).append(method)
-    listed = "; ".join(f"{commas(names)} by {rule}" for rule, names in rules.items())
-    return f"Selected epoch: {listed}." if listed else ""
+        if method not in (GLOBAL, BASELINE) and TABLE_1.get(runs.dataset, {}).get(method):
+            found = paper_shares(runs.dataset, method)
+            texts.append(f"{method} {share_cell(found.kept)} and {share_cell(found.taken_back)}")
+    return f"Kept and taken back in the paper's Table 1: {commas(texts)}." if texts else ""
+
+
+def selection_note(runs: DatasetRuns) -> str:
+    """How the epoch of a personal model was selected, and how BatchNorm was treated until then."""
+    methods = [method for method in runs.methods() if method != GLOBAL]
+    if not methods:
+        return ""
+    if runs.runs[0].epoch == "last":
+        epoch = "Last epoch of every personal model, whichever was selected."
+    else:
+        listed = "; ".join(f"{commas(names)} by {rule}" for rule, names in _by(selected_by, methods).items())
+        # Versions without the key took the earliest.
+        epoch = f"Selected epoch: {listed}; of equals the {_option(runs, 'selection_ties', 'earliest')}."
+    default = _option(runs, "batchnorm_mode", _OLDER)
+    modes = _by(lambda method: BATCHNORM_OF_ITS_OWN.get(method, default), methods)
+    texts = [(f"{commas(names)} " if len(modes) > 1 else "", mode) for mode, names in modes.items()]
+    listed = "; ".join(f"{names}{_BATCHNORM.get(mode, mode)}" for names, mode in texts)
+    return f"{epoch} BatchNorm while fine-tuning: {listed}."
+
+
+def _option(runs: DatasetRuns, key: str, older: str) -> str:
+    """A value of ``personalization_args``, in which runs that were joined agree."""
+    return str(runs.runs[0].config.get("personalization_args", {}).get(key, older))
+
+
+def _by(rule: Callable[[str], str], methods: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for method in methods:
+        found.setdefault(rule(method), []).append(method)
+    return found
 
 
 def coefficient_note(runs: DatasetRuns) -> str:
@@ -117,33 +155,3 @@ def difference_note(summaries: Sequence[MethodSummary]) -> str:
 
 def _either(counts: Sequence[int]) -> str:
     return " or ".join(map(str, counts))
-
-
-def conclude(summaries: Sequence[MethodSummary]) -> str:
-    """One sentence on what the table means; empty where it lacks one of global, ``ft`` and ``ours``."""
-    found = {summary.method: summary.mean for summary in summaries}
-    values = [
-        found.get(method, {}).get(name)
-        for method in (GLOBAL, BASELINE, HEADLINE)
-        for name in ("disparity", "acc_b")
-    ]
-    present = [value.mean for value in values if value is not None]
-    if len(present) < len(values):
-        return ""
-    global_disparity, global_acc, ft_disparity, _, ours_disparity, ours_acc = present
-    gain = ours_acc - global_acc
-    accuracy = f"its Acc_B is {abs(gain):.3f} {'above' if gain >= 0 else 'below'} the global model's"
-    if ft_disparity <= global_disparity:
-        return (
-            f"Fine-tuning did not raise the disparity here ({global_disparity:.3f} for the global model, "
-            f"{ft_disparity:.3f} after it), so there was no rise to take back; ours ends at "
-            f"{ours_disparity:.3f}, and {accuracy}."
-        )
-    taken_back = (ft_disparity - ours_disparity) / (ft_disparity - global_disparity)
-    change = f"takes back {taken_back:.0%} of that rise" if taken_back >= 0 else "raises it further"
-    if taken_back > 1:
-        change = "takes back more than that rise"
-    return (
-        f"Fine-tuning raises the accuracy disparity from {global_disparity:.3f} to {ft_disparity:.3f}; ours "
-        f"{change} (disparity {ours_disparity:.3f}), and {accuracy}."
-    )

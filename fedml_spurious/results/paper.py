@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedml_spurious.results.dataset_averages import Accuracies
+from fedml_spurious.results.method_names import BASELINE, GLOBAL
+from fedml_spurious.results.shares import Shares, shares
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,13 @@ def paper_values(dataset: str, method: str) -> dict[str, float]:
     if cell is None:
         return {}
     return dict(zip(COMPARED, (cell.acc_b, cell.acc_bc, cell.disparity, abs(cell.disparity)), strict=True))
+
+
+def paper_shares(dataset: str, method: str) -> Shares:
+    """What a method keeps and takes back in the paper; None where the paper has nothing.
+
+    Args:
+        dataset: our name of the data set.
+        method: our name of the method.
+    """
+    return shares(*(paper_values(dataset, name) for name in (method, BASELINE, GLOBAL)))

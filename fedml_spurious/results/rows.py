@@ -12,7 +12,8 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_csv, write_csv
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.results.averages import Spread, client_mean, disparity, spread, weighted_mean
-from fedml_spurious.results.method_names import HEADLINE
+from fedml_spurious.results.method_names import BASELINE, GLOBAL, HEADLINE
+from fedml_spurious.results.shares import Shares, shares
 from fedml_spurious.results.significance import Difference, Disparities, compare
 
 
@@ -114,6 +115,11 @@ def _parse(name: str, cell: str) -> Any:
 
 Average = Literal["mean", "weighted"]
 
+Epoch = Literal["selected", "last"]
+"""Of which epoch the personal models are."""
+
+RESULT_FILES: Mapping[Epoch, str] = {"selected": "results.csv", "last": "results_last.csv"}
+
 
 @dataclass(frozen=True)
 class MethodSummary:
@@ -128,6 +134,9 @@ class MethodSummary:
         all_clients: number of clients of the run.
         mean: client means (each client counts the same) of acc_b, acc_bc, disparity, abs_disparity, acc_adv.
         weighted: the same weighted by the clients' numbers of test samples.
+        shares: what the method keeps of fine-tuning's gain and takes back of its rise in disparity, by how
+            clients are pooled; fine-tuning and the global model are averaged over the clients and federated
+            seeds of the method.
         against_ours: client mean of the disparity minus that of ``ours``, with its confidence interval; None
             for ``ours`` itself, and where one of the two has no disparity.
     """
@@ -138,6 +147,7 @@ class MethodSummary:
     all_clients: int
     mean: Mapping[str, Spread | None]
     weighted: Mapping[str, Spread | None]
+    shares: Mapping[Average, Shares]
     against_ours: Difference | None = None
 
 
@@ -174,10 +184,26 @@ def summarize(results: Sequence[ClientResult], *, own_clients: bool = False) -> 
             count_clients(rows, own_clients),
             average(rows, "mean"),
             average(rows, "weighted"),
+            {how: _shares(rows, methods.get(BASELINE, []), methods.get(GLOBAL, []), how) for how in _POOLS},
             None if method == HEADLINE else compare(_disparities(rows), headline, own_clients=own_clients),
         )
         for method, rows in methods.items()
     ]
+
+
+def _shares(
+    rows: Sequence[ClientResult],
+    fine_tuned: Sequence[ClientResult],
+    reference: Sequence[ClientResult],
+    how: Average,
+) -> Shares:
+    own = {(row.fl_seed, row.client) for row in rows if row.acc_b is not None}
+    others = ([row for row in found if (row.fl_seed, row.client) in own] for found in (fine_tuned, reference))
+    return shares(*(_means(average(found, how)) for found in (rows, *others)))
+
+
+def _means(values: Mapping[str, Spread | None]) -> dict[str, float | None]:
+    return {name: None if value is None else value.mean for name, value in values.items()}
 
 
 def who(row: ClientResult, own_clients: bool) -> tuple[str, int | None]:

@@ -8,14 +8,18 @@ from pathlib import Path
 from rich.console import Console
 
 from fedml_spurious.common.storage import write_csv, write_text
+from fedml_spurious.results.conclusion import conclude
 from fedml_spurious.results.dataset_runs import DatasetRuns
 from fedml_spurious.results.dataset_table import (
     DIFFERENCE_COLUMNS,
     POOLS,
+    SHARE_COLUMNS,
     DatasetTable,
     difference_cells,
+    differences,
     measured,
     runs_of,
+    share_cells,
     spread_cells,
 )
 from fedml_spurious.results.finished_run import FinishedRun
@@ -23,7 +27,6 @@ from fedml_spurious.results.notes import (
     budget_note,
     clients_note,
     coefficient_note,
-    conclude,
     difference_note,
     selection_note,
 )
@@ -50,9 +53,10 @@ def write_table(folder: Path, table: DatasetTable) -> None:
             values = pooled.values(summary)
             row = {"method": summary.method, "clients": summary.clients, "average": pooled.average}
             row |= spread_cells(values) | {"runs": runs_of(values)}
+            row |= share_cells(summary.shares[pooled.average])
             # The interval is of the client mean.
             rows.append(row | (difference_cells(summary.against_ours) if pooled.average == "mean" else {}))
-    write_csv(folder / "table.csv", [*columns, *DIFFERENCE_COLUMNS], rows)
+    write_csv(folder / "table.csv", [*columns, *DIFFERENCE_COLUMNS, *SHARE_COLUMNS], rows)
     document = _document(table)
     write_text(folder / "table.md", to_markdown(document))
     write_text(folder / "table.tex", to_latex(document))
@@ -64,9 +68,9 @@ def _both_averages(table: DatasetTable) -> list[DatasetTable]:
 
 def _document(table: DatasetTable) -> Document:
     tables = [
-        measured(pooled, _title(pooled), tuple(QUANTITIES), differences=pooled.average == "mean", pairs=False)
-        for pooled in _both_averages(table)
+        measured(pooled, _title(pooled), tuple(QUANTITIES), pairs=False) for pooled in _both_averages(table)
     ]
+    tables += differences(table, f"Client mean of {table.clients} clients: disparity minus that of ours")
     notes = [
         clients_note(table.summaries),
         difference_note(table.summaries),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.frozen_model import FrozenModel
 
-Model = TypeVar("Model", bound=FrozenModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_stored(path: Path, model: type[Model], *, expected: str) -> Model:

@@ -17,27 +17,29 @@ from fedml_spurious.results.decisions import explain
 from fedml_spurious.results.finished_run import FinishedRun, load_run
 from fedml_spurious.results.joined_csv import to_csv
 from fedml_spurious.results.joined_table import to_document
-from fedml_spurious.results.rows import Average
+from fedml_spurious.results.jtt_error_sets import explain_error_sets
+from fedml_spurious.results.rows import Average, Epoch
 from fedml_spurious.results.text_tables import Document, TextTable, print_document, to_latex, to_markdown
 
 _PIPE_WIDTH = 110  # in a file or a pipe no terminal sets the width, and wrapped cells are hard to read
 
 
-def show_runs(folders: Sequence[str], *, form: str, average: str, why: bool) -> None:
+def show_runs(folders: Sequence[str], *, form: str, average: str, epoch: str, why: bool) -> None:
     """Write the joined table, or the reasons of tuning, to standard output.
 
     Args:
         folders: folders of finished runs.
         form: ``terminal``, ``csv``, ``markdown`` or ``latex``.
         average: ``mean`` or ``weighted``.
-        why: show why each coefficient was chosen instead of the table.
+        epoch: ``selected`` or ``last``: of which epoch the personal models are.
+        why: show why each coefficient was chosen, and the error sets of JTT, instead of the table.
 
     Raises:
         InputError: a folder is no finished run, or runs do not belong together; nothing was written.
     """
     # The same folder named twice is one run.
     paths = {Path(folder).resolve(): Path(folder) for folder in folders}
-    runs = [load_run(path) for path in paths.values()]
+    runs = [load_run(path, cast(Epoch, epoch)) for path in paths.values()]
     if why:
         _show(_reasons(runs), form)
         return
@@ -53,6 +55,7 @@ def _reasons(runs: Sequence[FinishedRun]) -> Document:
     for run in runs:
         tables = [table for decision in run.decisions.values() for table in explain(decision)]
         parts += [f"{run.path}: {'' if tables else 'no coefficient was tuned; '}{run.dataset}", *tables]
+        parts += explain_error_sets(run)
     return parts
 
 

@@ -89,6 +89,7 @@ def tuned(tiny: dict[str, Any]) -> dict[str, Any]:
         "experiment_args": {
             "methods": ["global", "ft", "ditto", "ours"],
             "grids": GRIDS,
+            "tuning_reference": "smallest",
             "fl_seeds": [0, 1],
             "personalization_seeds": [0, 1],
         },
@@ -229,6 +230,40 @@ def test_the_global_model_is_measured_for_the_choice_though_it_is_not_in_the_tab
     assert len(notes) == 3
     assert notes[1].endswith("(tuned). Tuned with the seeds fl0 p0.")
     assert [line for line in said if line in notes] == notes
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_against_a_share_of_what_fine_tuning_gains(
+    share: float, tuned: dict[str, Any], tmp_path: Path
+) -> None:
+    """The rule by hand, from the rows of the global model, of fine-tuning and of every trial."""
+    tuned["experiment_args"] |= {
+        "methods": ["ft", "ours"],
+        "grids": {"ours": {"lam_adv": [0.1, 1.0, 100.0]}},
+        "tuning_reference": "gain",
+        "tuning_share": share,
+    }
+    folder = tmp_path / "run"
+    result = invoke(tuned, folder)
+    assert result.exit_code == 0, result.output
+    start, ft = (correct(folder / f"personal/{part}/clients.csv") for part in ("global/fl0", "ft/fl0_p0"))
+    assert ft > start, "without a gain this test shows nothing"
+    found = {
+        value: correct(folder / f"personal/ours/lam_adv={value},lam_l2=0.1/fl0_p0/clients.csv")
+        for value in (0.1, 1.0, 100.0)
+    }
+    allowed = [value for value, right in found.items() if right >= start + share * (ft - start)]
+    decision = json.loads((folder / "tuning/ours/decision.json").read_text())
+    assert decision["chosen"] == {"lam_adv": max(allowed, default=0.1)}
+    assert f"the global model and {share:.0%} of what fine-tuning gains over it" in decision["rule"]
+    assert {method for method, *_ in client_events(folder)} == {"global", "ft", "ours"}
+
+
+def test_the_gain_of_fine_tuning_needs_fine_tuning(tuned: dict[str, Any], tmp_path: Path) -> None:
+    tuned["experiment_args"] |= {"methods": ["global", "ours"], "tuning_reference": "gain"}
+    result = invoke(tuned, tmp_path / "run")
+    assert result.exit_code == 2
+    assert "tuning_reference: gain compares with fine-tuning; add ft to" in result.output
 
 
 def test_a_whole_number_stays_one(tiny: dict[str, Any], tmp_path: Path) -> None:

@@ -36,10 +36,12 @@ def write_run(
     clients: int = 4,
     sections: dict[str, dict[str, Any]] | None = None,
     data: str | Mapping[int, str] = "abc",
+    last: Values | None = None,
 ) -> Path:
     """Write a run of which client k has 10 (k + 1) samples in every split.
 
-    ``data`` is the fingerprint of the split files, or one for each federated seed.
+    ``data`` is the fingerprint of the split files, or one for each federated seed. Without ``last`` it has no
+    ``results_last.csv``, as runs of older versions.
     """
     methods, fl_seeds, p_seeds = list(methods), list(fl_seeds), list(p_seeds)
     config: dict[str, dict[str, Any]] = {
@@ -52,14 +54,16 @@ def write_run(
         config[section] = config.get(section, {}) | settings
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    rows = [
-        _row(dataset, method, fl_seed, p_seed, client, values(method, fl_seed, p_seed or 0, client))
-        for method in methods
-        for fl_seed in fl_seeds
-        for p_seed in ([None] if method == "global" else p_seeds)
-        for client in range(clients)
-    ]
-    write_results(folder / "results.csv", rows)
+    for name, cells in (("results.csv", values), ("results_last.csv", last)):
+        if cells is not None:
+            rows = [
+                _row(dataset, method, fl_seed, p_seed, client, cells(method, fl_seed, p_seed or 0, client))
+                for method in methods
+                for fl_seed in fl_seeds
+                for p_seed in ([None] if method == "global" else p_seeds)
+                for client in range(clients)
+            ]
+            write_results(folder / name, rows)
     for fl_seed in fl_seeds:
         part = folder / "global" / f"fl{fl_seed}"
         part.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 from finished_folders import EVERY_METHOD, GRID, constant, drawn, rows_of, table, write_decision, write_run
+from rich.console import Console
 
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import Personalizer
+from fedml_spurious.results.finished_run import load_run
 from fedml_spurious.results.method_names import SELECTED_BY, TRANSFERABILITY
 from fedml_spurious.results.paper import TITLES
+from fedml_spurious.results.run_table import make_run_table, show_table
 
 
 def test_the_numbers_stand_beside_the_papers(tmp_path: Path) -> None:
@@ -38,9 +42,12 @@ def test_the_numbers_stand_beside_the_papers(tmp_path: Path) -> None:
     assert found["ours"]["disparity_minus_ours"] == found["uw"]["disparity_minus_ours"] == ""
     shown = table(run).output
     assert re.search(
-        r"^ft +0\.750 ± 0\.000 +0\.500 ± 0\.000 .*\+0\.190 \[\+0\.180, \+0\.200\] +2 *$", shown, re.M
+        r"^ft +0\.750 ± 0\.000 +0\.500 ± 0\.000 +0\.250 ± 0\.000 +0\.250 ± 0\.000 +100% +0% +2 *$",
+        shown,
+        re.M,
     )
-    assert re.search(r"^uw( +N/A){4} +0 *$", shown, re.M)
+    assert re.search(r"^ft +\+0\.190 \[\+0\.180, \+0\.200\] *$", shown, re.M)
+    assert re.search(r"^uw( +N/A){6} +0 *$", shown, re.M)
     assert re.search(r"^ft +0\.750 +0\.931 +-0\.181 ", shown, re.M)
     # Of Table 1's Coil20 alone: 0.901 - 0.882 and 0.916 - 0.903 are the paper's gains.
     assert re.search(r"^ours +1 +\+6\.00 +-1\.50 .* \+12\.50 +\+1\.90 +\+6\.50 +\+1\.30 *$", shown, re.M)
@@ -145,9 +152,23 @@ def test_everything_fits_on_110_columns_and_nothing_is_cut(four: list[Path]) -> 
     assert result.exit_code == 0
     assert max(map(len, result.output.splitlines())) <= 110
     assert "…" not in result.output
-    headings = [line.split(" (")[0] for line in result.output.splitlines() if "pairs of seeds" in line]
+    headings = [
+        line.split(" (")[0] for line in result.output.splitlines() if "client mean of 4 clients" in line
+    ]
     assert [name for name in headings if name in TITLES.values()] == list(TITLES.values())
-    assert sum(line.startswith("grad_align") for line in result.output.splitlines()) == 1 + 2 * 4 + 1
+    assert sum(line.startswith("grad_align") for line in result.output.splitlines()) == 1 + 3 * 4 + 1
+
+
+def test_the_table_of_a_run_fits_on_110_columns(four: list[Path]) -> None:
+    """No cell is wrapped: on a terminal that is wider the rows are the same."""
+    shown = []
+    for width in (110, 200):
+        stream = io.StringIO()
+        show_table(Console(file=stream, width=width), make_run_table(load_run(four[0])))
+        rows = [line for line in stream.getvalue().splitlines() if line.split(" ")[0] in EVERY_METHOD]
+        shown.append(rows)
+    assert len(shown[0]) == 3 * len(EVERY_METHOD)
+    assert shown[0] == shown[1]
 
 
 def test_another_setting_than_the_papers_is_said(tmp_path: Path) -> None:
@@ -161,7 +182,7 @@ def test_another_setting_than_the_papers_is_said(tmp_path: Path) -> None:
 
 def test_a_data_set_of_ones_own_has_no_paper_columns(four: list[Path]) -> None:
     own = table(four[-1]).output
-    assert "own_data: client mean" in own
+    assert "own_data, selected epoch: client mean" in own
     assert "beside the paper" not in own
     assert {row["acc_b_paper"] for row in rows_of(four[-1])} == {""}
     # Averaged over five data sets, of which the paper has four, there is nothing to stand beside.
@@ -170,7 +191,7 @@ def test_a_data_set_of_ones_own_has_no_paper_columns(four: list[Path]) -> None:
 
 def test_latex_and_markdown_are_whole(four: list[Path]) -> None:
     latex = table(*four, "--format", "latex").output
-    assert latex.count("\\begin{table}") == latex.count("\\end{table}") == 1 + 2 * 4 + 1 + 1
+    assert latex.count("\\begin{table}") == latex.count("\\end{table}") == 1 + 3 * 4 + 2 + 1
     for block in latex.split("\\begin{tabular}{")[1:]:
         alignment, body = block.split("\\end{tabular}")[0].split("}\n", 1)
         rows = [line for line in body.splitlines() if line.endswith("\\\\")]
@@ -180,7 +201,7 @@ def test_latex_and_markdown_are_whole(four: list[Path]) -> None:
     assert not re.search(r"(?<!\\)_", latex)
     markdown = table(*four, "--format", "markdown").output
     blocks = re.findall(r"(?:^\|.*\n)+", markdown, re.M)
-    assert len(blocks) == 11
+    assert len(blocks) == 16
     for block in blocks:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 

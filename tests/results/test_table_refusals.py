@@ -27,6 +27,14 @@ def two_runs(folder: Path, **changes: Any) -> list[Path]:
             "personalization_args.ours: {'lam_adv': 1.0} there, {'lam_adv': 10.0} here",
         ),
         ({"sections": {"experiment_args": GRID}}, "experiment_args.grids: 'absent' there"),
+        (
+            {"sections": {"personalization_args": {"selection_ties": "earliest"}}},
+            "personalization_args.selection_ties: 'absent' there, 'earliest' here",
+        ),
+        (
+            {"sections": {"personalization_args": {"batchnorm_mode": "batch"}}},
+            "personalization_args.batchnorm_mode: 'absent' there, 'batch' here",
+        ),
         ({"data": "other"}, "the split files are not the same"),
         ({"clients": 3}, "the clients, or their numbers of samples, are not the same"),
         (
@@ -60,6 +68,21 @@ def test_coefficients_tuned_by_another_rule(tmp_path: Path, other: dict[str, Any
     result = table(*runs)
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"experiment_args.{next(iter(other))}: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "values"), [("selection_ties", ("latest", "earliest")), ("batchnorm_mode", ("frozen", "batch"))]
+)
+def test_models_that_were_made_or_selected_otherwise(
+    tmp_path: Path, key: str, values: tuple[str, str]
+) -> None:
+    runs = [
+        write_run(tmp_path / value, drawn, fl_seeds=(seed,), sections={"personalization_args": {key: value}})
+        for seed, value in enumerate(values)
+    ]
+    result = table(*runs)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"personalization_args.{key}: '{values[0]}' there, '{values[1]}' here" in result.stderr
 
 
 def test_what_does_not_matter_may_differ(tmp_path: Path) -> None:
