@@ -128,10 +128,11 @@ def _split_problems(first: FinishedRun, second: FinishedRun) -> list[str]:
     old, new = first.fingerprints, second.fingerprints
     common = {row.fl_seed for row in first.results} & {row.fl_seed for row in second.results}
     shared = len({*old.values(), *new.values()}) <= 1
-    problems = []
-    if any(old.get(seed, "") != new.get(seed, "") for seed in common if seed in old and seed in new):
+    compared, problems = old.keys() & new.keys(), []
+    if any(old[seed] != new[seed] for seed in compared):
         problems.append("the split files are not the same")
-    elif not shared and (_made_by(first) is None or _made_by(first) != _made_by(second)):
+    # A run makes all its partitions alike, so that one seed in common tells of the others.
+    elif not (shared or compared) and (_made_by(first) is None or _made_by(first) != _made_by(second)):
         problems.append(
             "the split files are not the same, nor made with the same data_args.partition but for its seed"
         )

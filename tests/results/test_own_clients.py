@@ -40,6 +40,9 @@ def test_runs_of_different_seeds_are_joined_to_what_one_run_of_both_is(tmp_path:
     named = [seed_run(tmp_path / f"named{seed}", seed, sections=made(seed=seed)) for seed in (0, 1)]
     assert rows_of(*named) == rows_of(whole)
     assert rows_of(runs[0], whole) == rows_of(whole)
+    # Made before the run from the same options: its split files are those of the whole run's seed.
+    given = seed_run(tmp_path / "given", 1, sections={})
+    assert rows_of(given, whole) == rows_of(whole)
 
 
 def test_the_clients_of_a_seed_may_be_other_ones(tmp_path: Path) -> None:
