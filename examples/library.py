@@ -4,7 +4,7 @@ import sys
 
 import fedml_spurious as fs
 
-METHODS = {"ft": {}, "ours": {"lam_adv": 10.0, "lam_l2": 0.1}}
+METHODS = {"ft": {}, "ours": {"lam_adv": 1.0, "lam_l2": 0.1}}
 
 
 def main(folder: str = "runs/library", *overrides: str) -> None:
