@@ -223,7 +223,7 @@ def test_real_digits_go_through(
     assert result.exit_code == 0, result.output
     found = without_time(folder)
     assert len(found) == rows
-    meta = json.loads((folder / "data/colored_mnist_meta.json").read_text())
+    meta = json.loads((folder / "data/fl0/colored_mnist_meta.json").read_text())
     assert len(meta["clients"]) == clients
     assert all(row["acc_b"] and row["acc_bc"] for row in found)
 
@@ -255,7 +255,8 @@ def test_real_images_go_through(
     folder = tmp_path / "run"
     result = CliRunner().invoke(main, ["run", "--cf", name, "--output", str(folder), *sets])
     assert result.exit_code == 0, result.output
-    meta = json.loads((folder / f"data/{dataset}_meta.json").read_text())
+    (described,) = folder.glob(f"data/**/{dataset}_meta.json")
+    meta = json.loads(described.read_text())
     assert len(meta["clients"]) == clients
     found = without_time(folder)
     assert {row["method"] for row in found} == {"global", "ft", "ours"}
