@@ -16,7 +16,7 @@ def main(folder: str = "runs/library", *overrides: str) -> None:
     attacked = fs.evaluate(model, x_adv, view.val.y)
     print(f"attacked, the global model classifies {attacked.correct} of {attacked.count} images correctly")
     for name, options in METHODS.items():
-        personal = fs.make_method(name, **options).personalize(view)
+        personal = client.personalize(fs.make_method(name, **options), p_seed=0)
         model.load_state_dict(personal.state)
         cells = client.measure(model)
         print(f"{name}: Acc_B {cells['acc_b']:.3f}, Acc_BC {cells['acc_bc']:.3f}")

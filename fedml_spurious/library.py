@@ -82,30 +82,50 @@ class Run:
         Raises:
             InputError: they are gone, or the run has no partition of this seed.
         """
-        place = splits_folder(self.settings, self.folder, fl_seed)
+        place = splits_folder(self.settings, self.folder, self._seed(fl_seed))
         if place not in self._opened:
             self._opened[place] = SplitFolder(place, name=self.settings.data_args.dataset)
         return self._opened[place]
 
-    def global_model(self, fl_seed: int = 0) -> nn.Module:
-        """The global model of a federated seed, in training mode, on the device of the settings.
+    def global_model(self, fl_seed: int | None = None) -> nn.Module:
+        """The model that personalization started from, in training mode, on the device of the settings.
+
+        Args:
+            fl_seed: the federated seed; the first of the run where absent.
 
         Raises:
-            InputError: the run has no finished model of this seed.
+            InputError: the run has no such seed, or no finished model of it.
         """
-        path = self.folder.global_part(fl_seed) / "model.pt"
+        fl_seed = self._seed(fl_seed)
+        recalibrated = self.settings.personalization_args.batchnorm == "recalibrate"
+        part = self.folder.global_part(fl_seed)
+        # Networks without running statistics have nothing to recalibrate.
+        path = part / ("recalibrated.pt" if recalibrated else "model.pt")
+        path = path if path.is_file() else part / "model.pt"
         if not path.is_file():
             raise InputError(f"{path}: no such file; the run has not finished the global model fl{fl_seed}")
         model = initial_network(self.settings, self.splits_of(fl_seed), fl_seed)
         load_checked(model, load_tensors(path), path)
         return model.to(choose_device(self.settings))
 
-    def client(self, client: str, fl_seed: int = 0) -> ClientStep:
+    def _seed(self, fl_seed: int | None) -> int:
+        known = self.settings.fl_seeds
+        if fl_seed is not None and fl_seed not in known:
+            listed = ", ".join(map(str, known))
+            raise InputError(f"{self.folder.path}: the run has no federated seed {fl_seed}; it has {listed}")
+        return known[0] if fl_seed is None else fl_seed
+
+    def client(self, client: str, fl_seed: int | None = None) -> ClientStep:
         """A client with the global model and the attack of a federated seed.
+
+        Args:
+            client: id of the client.
+            fl_seed: the federated seed; the first of the run where absent.
 
         Raises:
             InputError: there is no such client, or the run has not got so far with this seed.
         """
+        fl_seed = self._seed(fl_seed)
         budget = self.folder.global_part(fl_seed) / "budget.json"
         if not budget.is_file():
             raise InputError(f"{budget}: no such file; the run has personalized nothing with fl{fl_seed} yet")

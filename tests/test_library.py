@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
-from running import Finished
+from running import Finished, invoke, read_rows
 
 import fedml_spurious as fs
 
@@ -85,12 +88,41 @@ def test_a_client_of_a_finished_run_is_what_the_run_measured(finished: Finished)
     assert {name: str(value) for name, value in cells.items()} == {name: stored[name] for name in cells}
 
 
+def test_a_client_under_recalibrated_statistics_is_what_the_run_measured(
+    tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    tiny["personalization_args"]["batchnorm"] = "recalibrate"
+    tiny["experiment_args"] = {"methods": ["global"], "fl_seeds": [3]}
+    assert invoke(tiny, tmp_path / "run").exit_code == 0
+    run = fs.Run(tmp_path / "run")
+    (stored,) = [row for row in read_rows(tmp_path / "run/results.csv") if row["client"] == "0001"]
+    cells = run.client("0001").measure(run.global_model())
+    assert {name: str(value) for name, value in cells.items()} == {name: stored[name] for name in cells}
+
+
+def test_the_test_set_is_sealed_while_a_program_personalizes(finished: Finished) -> None:
+    client = fs.Run(finished.folder).client("0001")
+
+    class Curious(type(fs.make_method("ft"))):  # type: ignore[misc]
+        def personalize(self, view: fs.ClientView, observe: Any = None) -> Any:
+            client.data.load("0001", "test_bc")
+
+    with pytest.raises(fs.SealedError, match="client 0001: the bias-conflicting test set"):
+        client.personalize(Curious(fs.make_method("ft").settings), p_seed=0)
+
+
 def test_what_a_run_has_not_got_is_one_message(finished: Finished, tmp_path: Path) -> None:
     run = fs.Run(finished.folder)
-    with pytest.raises(fs.InputError, match="has not finished the global model fl7"):
-        run.global_model(7)
-    with pytest.raises(fs.InputError, match="has personalized nothing with fl7 yet"):
-        run.client("0001", 7)
+    for ask in (run.global_model, run.splits_of, partial(run.client, "0001")):
+        with pytest.raises(fs.InputError, match="the run has no federated seed 7; it has 0, 1"):
+            ask(7)
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    shutil.copy(finished.folder / "config.yaml", unfinished)
+    with pytest.raises(fs.InputError, match="has not finished the global model fl0"):
+        fs.Run(unfinished).global_model()
+    with pytest.raises(fs.InputError, match="has personalized nothing with fl1 yet"):
+        fs.Run(unfinished).client("0001", 1)
     with pytest.raises(fs.InputError, match=r"is no run folder, it has no config\.yaml"):
         fs.Run(tmp_path)
     with pytest.raises(fs.InputError, match=r"comm_args\.backend: is MPI, which needs several processes"):

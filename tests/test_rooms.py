@@ -149,7 +149,26 @@ def late_imports_without_reason(graph: Graph) -> list[str]:
     ]
 
 
-CHECKS = (upward_imports, forbidden_libraries, circles, late_imports_without_reason)
+def imports_between_data_sets(graph: Graph) -> list[str]:
+    """Coloured images and CelebA know neither each other nor the data sets that are made of them."""
+    rooms = ("data_partition.colored", "data_partition.celeba")
+    return [
+        f"{module}, line {one.line}: imports {one.name}"
+        for module, imports in graph.items()
+        for room in rooms
+        if module == room or module.startswith(f"{room}.")
+        for one in imports
+        if one.name.startswith(rooms) and not (one.name == room or one.name.startswith(f"{room}."))
+    ]
+
+
+CHECKS = (
+    upward_imports,
+    forbidden_libraries,
+    circles,
+    late_imports_without_reason,
+    imports_between_data_sets,
+)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -187,6 +206,8 @@ def test_every_room_has_modules_and_says_what_lives_there() -> None:
         ("fedml_spurious/learning/losses.py", "import fedml_spurious.learning.metrics", None),
         ("fedml_spurious/learning/modes.py", "import fedml_spurious.learning.metrics", circles),
         ("fedml_spurious/learning/losses.py", "def f():\n    import json", late_imports_without_reason),
+        ("data_partition/celeba/options.py", "import data_partition.colored.plan", imports_between_data_sets),
+        ("data_partition/colored/options.py", "import data_partition.celeba_real", imports_between_data_sets),
     ],
 )
 def test_a_planted_import_is_seen(tmp_path: Path, file: str, line: str, check: object) -> None:

@@ -7,10 +7,9 @@ from dataclasses import is_dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
-from pydantic import BaseModel
-
 _TypeT = TypeVar("_TypeT", bound=type)
 _registered: dict[str, type] = {}
+_names: dict[type, str] = {}
 
 
 def travels(kind: _TypeT) -> _TypeT:
@@ -27,6 +26,7 @@ def travels(kind: _TypeT) -> _TypeT:
     if not is_dataclass(kind):
         raise TypeError(f"{kind.__name__} is no dataclass; put @travels above @dataclass")
     other = _registered.setdefault(kind.__name__, kind)
+    _names[kind] = kind.__name__
     if other is not kind:
         raise ValueError(
             f"{kind.__module__}.{kind.__name__} cannot travel: {other.__module__} has registered a type "
@@ -35,14 +35,15 @@ def travels(kind: _TypeT) -> _TypeT:
     return kind
 
 
-def let_travel(kind: type[BaseModel]) -> None:
+def let_travel(kind: type) -> None:
     """Let objects of a settings class be sent, under its full name; a class defined anew takes its place."""
-    _registered[name_of(kind)] = kind
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    _registered[name], _names[kind] = kind, name
 
 
-def name_of(kind: type) -> str:
-    """The name under which objects of a type travel."""
-    return f"{kind.__module__}.{kind.__qualname__}" if issubclass(kind, BaseModel) else kind.__name__
+def name_of(kind: type) -> str | None:
+    """The name under which objects of a type travel; None where they may not."""
+    return _names.get(kind)
 
 
 def travelling_types() -> Mapping[str, type]:

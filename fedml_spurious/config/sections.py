@@ -45,7 +45,7 @@ Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tupl
 GpuNumbers = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
 ]
-Shares = Annotated[tuple[Names, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+SiloClients = Annotated[tuple[Names, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 
 
 def _has_port(address: str) -> str:
@@ -262,7 +262,7 @@ class CommArgs(Section):
     timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 60.0
     start_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 180.0
     silos: Count | None = None
-    silo_clients: Shares | None = None
+    silo_clients: SiloClients | None = None
     grpc_addresses: Addresses | None = None
     grpc_base_port: int = Field(default=8890, ge=1, le=65000)
     grpc_network: bool = False

@@ -10,6 +10,7 @@ from pydantic import ValidationError, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.validation import describe_errors
 from fedml_spurious.config.sections import (
     AttackArgs,
     CommArgs,
@@ -182,6 +183,16 @@ def _check_name(entry: str, name: Any, known: Mapping[str, Any]) -> None:
         raise InputError(f"{where}, which something else has; give the class another name")
 
 
+def _defaults(name: str, method: type[Personalizer[Any]]) -> MethodSettings:
+    try:
+        return method.settings_type()
+    except ValidationError as error:
+        raise InputError(
+            f"experiment_args.methods: {name}: every option of {method.settings_type.__name__} needs a "
+            f"default that it takes itself ({describe_errors(error)})"
+        ) from None
+
+
 @cache
 def settings_type(methods: tuple[str, ...]) -> type[Settings]:
     """The settings model with a section for every built-in method and for those named.
@@ -199,7 +210,7 @@ def settings_type(methods: tuple[str, ...]) -> type[Settings]:
             _check_name(entry, method.name, known)
             known[method.name] = method
     fields: dict[str, Any] = {
-        name: (method.settings_type, method.settings_type()) for name, method in known.items()
+        name: (method.settings_type, _defaults(name, method)) for name, method in known.items()
     }
     personalization = create_model("PersonalizationArgs", __base__=PersonalizationArgs, **fields)
     return create_model(

@@ -96,12 +96,11 @@ class ClientStep:
         if key.options is None or key.p_seed is None:
             return _same(self._result(key, self.model, val_acc=self._val_accuracy(self.model)))
         method = self.settings.method_type(key.method)(key.options)
-        view = self.view(key.p_seed)
         rows: list[dict[str, Any]] = []
         started = time.perf_counter()
         with self.data.sealed():
-            reason = method.not_applicable(view)
-            personal = None if reason else method.personalize(view, self._observer(rows))
+            reason = method.not_applicable(self.view(key.p_seed))
+        personal = None if reason else self.personalize(method, key.p_seed, self._observer(rows))
         seconds = time.perf_counter() - started
         if personal is None:
             logger.info("%s does not apply to client %s: %s", key.method, self.client, reason)
@@ -117,6 +116,19 @@ class ClientStep:
         kept = self.settings.personalization_args.save_models
         state = copy_state(model) if kept else None
         return Outcome(result, last or result, tuple(rows), state, personal.details)
+
+    def personalize(
+        self, method: Personalizer[Any], p_seed: int, observe: Observer | None = None
+    ) -> Personalized:
+        """Personalize by a method, with the bias-conflicting test set sealed.
+
+        Args:
+            method: the method, which has to apply.
+            p_seed: seed of the personalization step.
+            observe: see :meth:`Personalizer.personalize`.
+        """
+        with self.data.sealed():
+            return method.personalize(self.view(p_seed), observe)
 
     def view(self, p_seed: int) -> ClientView:
         """What a method may see of the client, with a seed of the personalization step."""

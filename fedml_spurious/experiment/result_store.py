@@ -99,11 +99,16 @@ class ResultStore:
             write_results(target / _LAST, [self.get_last(key) for key in keys])
             write_results(target / _SELECTED, [self.get(key) for key in keys])
             rows = [row for key in keys for row in _trajectory(self.path(key), key.client)]
+            # Files of other options, whose results were there before, must not stay.
             if rows:
                 write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)
+            else:
+                (target / "trajectory.csv").unlink(missing_ok=True)
             details = {key.client: _details(self.path(key)).get(key.client) for key in keys}
             if any(details.values()):
                 write_json(target / _DETAILS, {client: found for client, found in details.items() if found})
+            else:
+                (target / _DETAILS).unlink(missing_ok=True)
         self.collect_models(plan)
 
     def collect_models(self, plan: Sequence[ResultKey]) -> None:

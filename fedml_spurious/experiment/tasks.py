@@ -233,7 +233,7 @@ class Workers(Protocol):
         Args:
             model: the model; not changed until the tasks are done.
             fl_seed: its federated seed, on whose split files the tasks are done.
-            name: names its weights: the same name means the same weights, which need not travel again.
+            name: what it is, for messages.
         """
 
     def do(self, tasks: Sequence[TaskT]) -> Iterator[tuple[TaskT, Any]]:

@@ -89,8 +89,6 @@ def to_tensors(
     Returns:
         float32 in [0, 1] of shape (n, 3, H, W), and int64 of shape (n,).
     """
-    import torch  # late: whoever only looks at the arrays need not wait for it
-
     x = torch.from_numpy(np.ascontiguousarray(image)).to(device)
     x = x.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
     return x, torch.from_numpy(np.asarray(label, dtype=np.int64)).to(device)

@@ -13,7 +13,7 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.imports import import_object
 from fedml_spurious.common.validation import problems_of, report
 from fedml_spurious.personalization.adversarial_transfer import AdversarialOnly, AdversarialTransfer, L2Only
-from fedml_spurious.personalization.base import Personalizer, TuningRule
+from fedml_spurious.personalization.base import MethodSettings, Personalizer, TuningRule
 from fedml_spurious.personalization.ditto import Ditto
 from fedml_spurious.personalization.fine_tuning import FineTuning
 from fedml_spurious.personalization.gradient_alignment import GradientAlignment
@@ -78,6 +78,11 @@ def find_method(name: str) -> type[Personalizer[Any]]:
         raise InputError(f"{where}: {name} is no subclass of fedml_spurious.personalization.Personalizer")
     if not hasattr(method, "name"):
         raise InputError(f"{where}: {name} has no name; give the class one, for sections and tables")
+    if not (isinstance(method.settings_type, type) and issubclass(method.settings_type, MethodSettings)):
+        raise InputError(
+            f"{where}: {name} has a settings_type that is no subclass of "
+            "fedml_spurious.personalization.base.MethodSettings"
+        )
     if method.tuning_rule not in get_args(TuningRule):
         raise InputError(
             f"{where}: {name} has the tuning_rule {method.tuning_rule!r}; expected "

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
-from fedml_spurious.common.travelling import let_travel
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
 from fedml_spurious.learning.metrics import EVALUATION_BATCH, Evaluation, evaluate
@@ -32,19 +31,12 @@ RowOrder = Callable[[np.random.Generator], IndexArray]
 class MethodSettings(FrozenModel):
     """Options of a method; subclasses add theirs."""
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        let_travel(cls)
-
     def one_values(self) -> dict[str, Any]:
         """Options that are a number, a text or a truth value, by name: what results are kept by."""
         return {name: value for name, value in sorted(self) if is_one_value(value)}
 
     def __hash__(self) -> int:
         return hash(tuple(self.one_values().items()))
-
-
-let_travel(MethodSettings)
 
 
 def is_one_value(value: Any) -> bool:

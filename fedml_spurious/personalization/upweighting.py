@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 
 from fedml_spurious.common.arrays import IndexArray
-from fedml_spurious.personalization.base import ClientView, MethodSettings, Personalizer
-
-SettingsT = TypeVar("SettingsT", bound=MethodSettings)
+from fedml_spurious.personalization.base import ClientView, MethodSettings, Personalizer, SettingsT
 
 
 class GroupBalanced(Personalizer[SettingsT]):

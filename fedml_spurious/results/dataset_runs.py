@@ -29,7 +29,7 @@ _FREE = (
     ("personalization_args", "trajectory_interval"),
 )
 _SHOWN = 8
-_TUNING = ("tuning", "tuning_tolerance", "tuning_reference")
+_TUNING = ("tuning", "tuning_tolerance", "tuning_reference", "tuning_share")
 _ORDER = {name: place for place, name in enumerate((GLOBAL, *SELECTED_BY))}
 
 

@@ -197,9 +197,17 @@ def _shares(
     reference: Sequence[ClientResult],
     how: Average,
 ) -> Shares:
-    own = {(row.fl_seed, row.client) for row in rows if row.acc_b is not None}
-    others = ([row for row in found if (row.fl_seed, row.client) in own] for found in (fine_tuned, reference))
-    return shares(*(_means(average(found, how)) for found in (rows, *others)))
+    """Shares over the clients and federated seeds that all three have; joined runs need not have the same."""
+    having = [
+        {(row.fl_seed, row.client) for row in found if row.acc_b is not None}
+        for found in (rows, fine_tuned, reference)
+    ]
+    common = set.intersection(*having)
+    compared = (
+        [row for row in found if (row.fl_seed, row.client) in common]
+        for found in (rows, fine_tuned, reference)
+    )
+    return shares(*(_means(average(found, how)) for found in compared))
 
 
 def _means(values: Mapping[str, Spread | None]) -> dict[str, float | None]:

@@ -135,3 +135,18 @@ def test_table_files_of_a_run_in_memory(tmp_path: Path) -> None:
     assert "Selected epoch: ft, uw, grad\\_align by validation accuracy; ours by validation" in latex
     assert "\nCoefficients: ours lam_adv=10.\n" in markdown
     assert "\nAttack budget: fl0 0.0123 (25% of the attacks succeed, outside the wanted range).\n" in markdown
+
+
+def test_shares_are_of_the_seeds_that_method_fine_tuning_and_global_model_all_have() -> None:
+    """Runs that are joined need not have the same methods: only seed 0 has fine-tuning here."""
+    cells = {
+        ("global", 0): (0.8, 0.8), ("ours", 0): (0.85, 0.8), ("ft", 0): (0.9, 0.6),
+        ("global", 1): (0.5, 0.5), ("ours", 1): (0.9, 0.1),
+    }  # fmt: skip
+    rows = [
+        row(method, "0000", *found, fl_seed=seed, p_seed=None if method == "global" else 0)
+        for (method, seed), found in cells.items()
+    ]
+    (ours,) = [summary for summary in summarize(rows) if summary.method == "ours"]
+    assert ours.shares["mean"].kept == pytest.approx(0.5)
+    assert ours.shares["mean"].taken_back == pytest.approx(0.25 / 0.3)

@@ -35,6 +35,10 @@ def two_runs(folder: Path, **changes: Any) -> list[Path]:
             {"sections": {"personalization_args": {"batchnorm_mode": "batch"}}},
             "personalization_args.batchnorm_mode: 'absent' there, 'batch' here",
         ),
+        (
+            {"sections": {"experiment_args": GRID | {"tuning_share": 0.9}}},
+            "experiment_args.tuning_share: 'absent' there, 0.9 here",
+        ),
         ({"data": "other"}, "the split files are not the same"),
         ({"clients": 3}, "the clients, or their numbers of samples, are not the same"),
         (

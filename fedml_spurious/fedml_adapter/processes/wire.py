@@ -36,7 +36,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
     name = name_of(type(value))
-    if travelling_types().get(name) is type(value):
+    if name is not None and travelling_types().get(name) is type(value):
         content = dict(value) if isinstance(value, BaseModel) else vars(value)
         return {_TYPE: name, **{item: to_plain(inner) for item, inner in content.items()}}
     if isinstance(value, Mapping):
@@ -71,7 +71,8 @@ def from_plain(value: Any) -> Any:
     kind = travelling_types().get(value[_TYPE])
     if kind is None:
         raise ValueError(f"a message holds a {value[_TYPE]!r}, which is not known here")
-    return kind(**content)
+    # Settings were checked where they were read.
+    return kind.model_construct(**content) if issubclass(kind, BaseModel) else kind(**content)
 
 
 def sum_to_plain(partial: WeightedSum) -> dict[str, Any]:
