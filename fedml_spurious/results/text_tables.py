@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+_UNLIMITED = 10_000  # columns
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,27 @@ def print_document(console: Console, document: Document) -> None:
         console.print(Text(part.title, style="italic"))
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for column, heading in enumerate(part.columns):
-            table.add_column(Text(heading), justify="left" if part.is_left(column) else "right")
+            is_prose = part.last_left and column == len(part.columns) - 1
+            justify: Literal["left", "right"] = "left" if part.is_left(column) else "right"
+            table.add_column(Text(heading), justify=justify, no_wrap=not is_prose)
         for row in part.rows:
             table.add_row(*map(Text, row))
-        console.print(table)
+        _print_whole(console, table)
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """Print a table that may be wider than the terminal: rich would cut its numbers short."""
+    width = console.width
+    unlimited = console.options.update(max_width=_UNLIMITED)
+    measured = Measurement.get(console, unlimited, table)
+    prose = any(not column.no_wrap for column in table.columns)
+    # Rich forgets a part of the padding between columns in what it measures.
+    needed = (measured.minimum if prose else measured.maximum) + 2 * len(table.columns)
+    console.width = max(width, needed)
+    try:
+        console.print(table, crop=False)
+    finally:
+        console.width = width
 
 
 def to_markdown(document: Document) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
 from rich.console import Console
 
 from fedml_spurious.results.text_tables import TextTable, print_document, to_latex, to_markdown
@@ -56,3 +57,19 @@ def test_a_terminal_shows_square_brackets_as_they_are() -> None:
     assert "10 lowers [it]" in printed
     assert "see [red]this[/red]" in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("prose", [False, True])
+@pytest.mark.parametrize("width", [20, 60, 80, 96, 110, 200])
+def test_a_narrow_terminal_cuts_no_number_short(width: int, prose: bool) -> None:
+    numbers = tuple(f"{value / 7:.3f}" for value in range(13))
+    reason = "a long reason that may be wrapped as the terminal likes, word by word"
+    columns = ("method", *(f"column {n}" for n in range(13)), *(["because"] if prose else []))
+    rows = (("ours", *numbers, *([reason] if prose else [])),)
+    stream = io.StringIO()
+    table = TextTable("wide", columns, rows, last_left=prose)
+    print_document(Console(file=stream, width=width), [table])
+    printed = stream.getvalue()
+    assert "…" not in printed
+    assert all(number in printed for number in numbers)
+    assert ("reason" in printed) == prose
