@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,22 @@ def test_the_example_has_at_most_30_lines_and_measures_what_it_says(
         right = (model(part.x).argmax(dim=1) == part.y for part in (tests.biased, tests.conflicting))
         acc_b, acc_bc = (found.double().mean() for found in right)
         assert f"{name}: Acc_B {acc_b:.3f}, Acc_BC {acc_bc:.3f}\n" in printed
+
+
+def test_the_code_in_the_readme_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder of its own, with less training."""
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), flags=re.DOTALL)
+    short = ["train_args.comm_round=1", "train_args.epochs=1", "personalization_args.epochs=1"]
+    original = fs.run
+    monkeypatch.setattr(
+        fs, "run", lambda name, out, sets, **more: original(name, out, [*sets, *short], **more)
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert [line.split(":")[0] for line in printed.splitlines() if "Acc_BC 0." in line] == ["ft", "ours"]
 
 
 def test_a_client_of_a_finished_run_is_what_the_run_measured(finished: Finished) -> None:
