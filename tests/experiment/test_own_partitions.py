@@ -240,7 +240,7 @@ def test_a_program_gets_the_splits_of_a_seed(own: Finished) -> None:
     run = fs.Run(own.folder)
     assert run.splits is run.splits_of(3)
     assert run.splits_of(5).fingerprint == SplitFolder(own.folder / "data/fl5").fingerprint
-    with pytest.raises(fs.InputError, match="no such folder"):
+    with pytest.raises(fs.InputError, match="no federated seed 4; it has 3, 5"):
         run.splits_of(4)
     tests = fs.load_test_data(run.splits_of(5), "0001", torch.device("cpu"))
     # The row "global" is of the recalibrated model.
