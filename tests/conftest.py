@@ -47,6 +47,19 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def conflicting_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clients with enough bias-conflicting training samples for every method to apply."""
+    from data_partition.colored_mnist import Options, build
+
+    folder = tmp_path_factory.mktemp("conflicting")
+    options = Options(
+        source="digits", clients=3, classes_per_client=3, limit=180, bias_conflicting_fraction=0.2, seed=1
+    )
+    build(options, raw=None, out=folder)
+    return folder
+
+
 @pytest.fixture
 def federation(splits: Path) -> SplitFolder:
     return SplitFolder(splits)

@@ -26,7 +26,7 @@ from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.learning.attacks import SuccessCount, count_successes
 from fedml_spurious.learning.batchnorm import LayerSums, layer_sums
-from fedml_spurious.learning.client_data import load_test_data, load_training_data
+from fedml_spurious.learning.client_data import Labelled, load_test_data, load_training_data
 from fedml_spurious.learning.fedavg import Round
 from fedml_spurious.learning.metrics import Evaluation, evaluate
 
@@ -68,8 +68,7 @@ class CountFooled:
     def run(self, runner: TaskRunner) -> SuccessCount:
         """Count those that are fooled, among the first ``attack_args.budget_samples``."""
         settings = runner.settings.attack_args
-        with runner.data.sealed():
-            train = load_training_data(runner.data, self.client, runner.device).train
+        train = runner.training_samples(self.client)
         model = client_model(runner.settings, runner.model, train)
         limit = settings.budget_samples or len(train)
         return count_successes(model, train.x[:limit], train.y[:limit], settings.attack(self.eps))
@@ -94,9 +93,7 @@ class BatchNormSums:
 
     def run(self, runner: TaskRunner) -> LayerSums:
         """Sum over all training samples."""
-        with runner.data.sealed():
-            train = load_training_data(runner.data, self.client, runner.device).train
-        return layer_sums(runner.model, self.layer, train.x)
+        return layer_sums(runner.model, self.layer, runner.training_samples(self.client).x)
 
 
 @travels
@@ -194,6 +191,11 @@ class TaskRunner:
     def run(self, task: Task) -> Any:
         """Do a task."""
         return task.run(self)
+
+    def training_samples(self, client: str) -> Labelled:
+        """The client's training samples; its bias-conflicting test set is sealed while they are read."""
+        with self.data.sealed():
+            return load_training_data(self.data, client, self.device).train
 
     def client_step(self, client: str, fl_seed: int, eps: float) -> ClientStep:
         """The client's data and adversarial examples; kept until another client's are asked for."""

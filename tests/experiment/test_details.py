@@ -6,25 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from running import invoke, weights, without_time
 
-from data_partition.colored_mnist import Options, build
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.learning.client_data import load_training_data
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.models import build_model
-
-
-@pytest.fixture(scope="module")
-def conflicting_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("conflicting")
-    options = Options(
-        source="digits", clients=3, classes_per_client=3, limit=180, bias_conflicting_fraction=0.2, seed=1
-    )
-    build(options, raw=None, out=folder)
-    return folder
 
 
 def read(path: Path) -> Any:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from client_views import make
 
-from data_partition.colored_mnist import Options, build
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import SealedError
 from fedml_spurious.config.file import check_settings
@@ -26,17 +25,6 @@ from fedml_spurious.personalization.base import AdversarialReference, ClientView
 
 ALL = sorted(METHODS)
 HOOKS = ("prepare", "sequence", "loss", "score")
-
-
-@pytest.fixture(scope="module")
-def conflicting_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three clients with enough bias-conflicting training samples for every method to apply."""
-    folder = tmp_path_factory.mktemp("conflicting")
-    options = Options(
-        source="digits", clients=3, classes_per_client=3, limit=180, bias_conflicting_fraction=0.2, seed=1
-    )
-    build(options, raw=None, out=folder)
-    return folder
 
 
 def network() -> torch.nn.Module:
