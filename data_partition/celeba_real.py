@@ -21,7 +21,7 @@ from data_partition.celeba.download import download_celeba
 from data_partition.celeba.federation import Deal, plan_celeba
 from data_partition.celeba.labels import CelebALabels
 from data_partition.celeba.options import CelebAOptions
-from data_partition.registry import Partition, Raw
+from data_partition.partition import Partition, Raw
 from data_partition.split_files.federation import Federation
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError

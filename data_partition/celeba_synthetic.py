@@ -36,7 +36,7 @@ from data_partition.celeba.labels import CelebALabels, Group
 from data_partition.celeba.options import CelebAOptions
 from data_partition.celeba.reserve import DRAW, Reserve, reserve_identities
 from data_partition.dealing import largest_remainder
-from data_partition.registry import Partition, Raw
+from data_partition.partition import Partition, Raw
 from data_partition.split_files.federation import Federation
 from data_partition.split_files.meta import client_name
 from fedml_spurious.common.arrays import IndexArray

@@ -10,7 +10,7 @@ from pydantic import Field
 from data_partition.colored.coil20_files import NUM_OBJECTS, download_coil20, explain_checksum, read_coil20
 from data_partition.colored.federation import plan_colored
 from data_partition.colored.options import ALIASES, ColoredOptions
-from data_partition.registry import Partition, Raw
+from data_partition.partition import Partition, Raw
 from data_partition.split_files.federation import Federation
 from fedml_spurious.common.errors import InputError
 

@@ -14,7 +14,7 @@ from data_partition.colored.federation import GreyImages, plan_colored
 from data_partition.colored.mnist_files import NUM_CLASSES, download_mnist, read_digits, read_mnist
 from data_partition.colored.options import ALIASES, ColoredOptions
 from data_partition.options import Share
-from data_partition.registry import Partition, Raw
+from data_partition.partition import Partition, Raw
 from data_partition.split_files.federation import Federation
 from fedml_spurious.common.errors import InputError
 

@@ -63,16 +63,9 @@ def run(
     Several processes: start it with `mpirun -np N`, and add `--set comm_args.backend=MPI`.
     """
     _share_cores()
-    # Torch takes seconds to import, which --help must not wait for; and it reads what was set just now.
-    from rich.console import Console
-
-    # The same.
+    # Late: --help does without them.
     from fedml_spurious.config.file import find_config, load_settings
-    from fedml_spurious.experiment.device import choose_device
-    from fedml_spurious.experiment.run import run_experiment
-    from fedml_spurious.fedml_adapter.local_workers import local_workers
-    from fedml_spurious.fedml_adapter.processes.launch import rank_zero_speaks, run_rank
-    from fedml_spurious.fedml_adapter.processes.ranks import find_rank
+    from fedml_spurious.fedml_adapter.processes.ranks import find_rank, rank_zero_speaks
 
     with rank_zero_speaks():
         path = find_config(config)
@@ -83,6 +76,15 @@ def run(
     resume_command = (
         f"fedml-spurious run --cf {shlex.quote(config)}{sets} --output {shlex.quote(str(folder))} --resume"
     )
+    # Torch takes seconds, which mistakes in a configuration must not wait for, and reads what was set above.
+    from rich.console import Console
+
+    # The same.
+    from fedml_spurious.experiment.device import choose_device
+    from fedml_spurious.experiment.run import run_experiment
+    from fedml_spurious.fedml_adapter.local_workers import local_workers
+    from fedml_spurious.fedml_adapter.processes.launch import run_rank
+
     console = Console(stderr=True)
     if process is not None:
         run_rank(settings, folder, process, resume=resume, console=console, resume_command=resume_command)

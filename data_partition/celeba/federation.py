@@ -29,7 +29,7 @@ from data_partition.celeba.options import CelebAOptions
 from data_partition.celeba.shards import Pool, decoded_clients, digest_images, shard_folder
 from data_partition.celeba.usable import Usable, usable_images
 from data_partition.dealing import round_half_up
-from data_partition.registry import Raw
+from data_partition.partition import Raw
 from data_partition.split_files.federation import Federation, ImageReader, PlannedClient, PlannedSamples
 from data_partition.split_files.meta import SPLITS, TRAINING_SPLITS, SplitInfo, client_name
 from fedml_spurious.common.arrays import IndexArray

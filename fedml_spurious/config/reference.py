@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from data_partition.registry import PARTITIONS
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.personalization import METHODS
+from fedml_spurious.personalization.options import BUILT_IN
 
 INTRODUCTION = """\
 # Configuration
@@ -103,9 +103,9 @@ def _section(name: str, field: FieldInfo) -> str:
 
 def _methods() -> str:
     rows: list[Row] = []
-    for name, method in METHODS.items():
+    for name, method in BUILT_IN.items():
         rows += _rows(method.settings_type, prefix=f"{name}.")
-    without = [f"`{name}`" for name, method in METHODS.items() if not method.settings_type.model_fields]
+    without = [f"`{name}`" for name, method in BUILT_IN.items() if not method.settings_type.model_fields]
     return "\n".join([METHODS_INTRODUCTION, *_table(rows), "", f"Without options: {', '.join(without)}.", ""])
 
 

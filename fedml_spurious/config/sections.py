@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,11 +18,11 @@ from pydantic_core import PydanticCustomError
 
 from data_partition.registry import PARTITIONS
 from fedml_spurious.common.frozen_model import FrozenModel
-from fedml_spurious.learning.attacks import Attack, Norm
-from fedml_spurious.learning.batchnorm import BatchNormPolicy
-from fedml_spurious.learning.training import BatchNormMode, LocalTraining
-from fedml_spurious.personalization import PAPER_METHODS
-from fedml_spurious.personalization.base import SelectionTies
+from fedml_spurious.learning.options import BatchNormMode, BatchNormPolicy, LocalTraining, Norm
+from fedml_spurious.personalization.options import PAPER_METHODS, SelectionTies
+
+if TYPE_CHECKING:
+    from fedml_spurious.learning.attacks import Attack
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -350,6 +350,8 @@ class AttackArgs(Section):
 
     def attack(self, eps: float) -> Attack:
         """The attack with a given budget."""
+        from fedml_spurious.learning.attacks import Attack  # late: a configuration is checked without torch
+
         return Attack(self.norm, eps, self.steps, self.step_ratio)
 
 

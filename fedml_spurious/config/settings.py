@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError, create_model, model_validator
 from pydantic_core import PydanticCustomError
@@ -25,10 +25,13 @@ from fedml_spurious.config.sections import (
     TrainArgs,
     ValidationArgs,
 )
-from fedml_spurious.learning.training import LocalTraining
-from fedml_spurious.personalization import GLOBAL, METHODS, find_method
-from fedml_spurious.personalization.base import MethodSettings, Personalizer
+from fedml_spurious.learning.options import LocalTraining
+from fedml_spurious.personalization import GLOBAL, find_method
+from fedml_spurious.personalization.options import BUILT_IN, MethodSettings, TuningRule
 from fedml_spurious.results.method_names import BASELINE
+
+if TYPE_CHECKING:
+    from fedml_spurious.personalization.base import Personalizer
 
 
 class Settings(Section):
@@ -103,8 +106,12 @@ class Settings(Section):
 
     def method_type(self, name: str) -> type[Personalizer[Any]]:
         """The class of a method that this run has, by the name that it has in tables."""
-        types = [find_method(entry) for entry in self.experiment_args.methods if entry != GLOBAL]
-        return {found.name: found for found in types}[name]
+        named = dict(zip(self.methods(), self.experiment_args.methods, strict=True))
+        return find_method(named[name])
+
+    def tuning_rule(self, name: str) -> TuningRule:
+        """How a coefficient of a method of this run is chosen from a grid."""
+        return BUILT_IN[name].tuning_rule if name in BUILT_IN else self.method_type(name).tuning_rule
 
     def options(self, name: str) -> MethodSettings | None:
         """Options of a method of this run; None for the global model, which has none."""
@@ -124,13 +131,15 @@ class Settings(Section):
 
     def compares_with_fine_tuning(self) -> bool:
         """Whether a coefficient is chosen by what fine-tuning gains."""
-        rules = {self.method_type(name).tuning_rule for name in self.grids()}
+        rules = {self.tuning_rule(name) for name in self.grids()}
         return self.experiment_args.tuning_reference == "gain" and "largest_harmless" in rules
 
     def methods(self) -> list[str]:
         """The methods by the names that they have in tables, in the order of the table."""
+        # Those of this package are known without importing them, and torch with them.
         return [
-            entry if entry == GLOBAL else find_method(entry).name for entry in self.experiment_args.methods
+            entry if entry == GLOBAL or entry in BUILT_IN else find_method(entry).name
+            for entry in self.experiment_args.methods
         ]
 
     def fine_tuning(self) -> LocalTraining:
@@ -183,13 +192,13 @@ def _check_name(entry: str, name: Any, known: Mapping[str, Any]) -> None:
         raise InputError(f"{where}, which something else has; give the class another name")
 
 
-def _defaults(name: str, method: type[Personalizer[Any]]) -> MethodSettings:
+def _defaults(name: str, options: type[MethodSettings]) -> MethodSettings:
     try:
-        return method.settings_type()
+        return options()
     except ValidationError as error:
         raise InputError(
-            f"experiment_args.methods: {name}: every option of {method.settings_type.__name__} needs a "
-            f"default that it takes itself ({describe_errors(error)})"
+            f"experiment_args.methods: {name}: every option of {options.__name__} needs a default that it "
+            f"takes itself ({describe_errors(error)})"
         ) from None
 
 
@@ -203,15 +212,13 @@ def settings_type(methods: tuple[str, ...]) -> type[Settings]:
     Raises:
         InputError: there is no such method, or two have the same name.
     """
-    known = dict(METHODS)
+    known = {name: method.settings_type for name, method in BUILT_IN.items()}
     for entry in methods:
-        if entry != GLOBAL and entry not in METHODS:
+        if entry != GLOBAL and entry not in BUILT_IN:
             method = find_method(entry)
             _check_name(entry, method.name, known)
-            known[method.name] = method
-    fields: dict[str, Any] = {
-        name: (method.settings_type, _defaults(name, method)) for name, method in known.items()
-    }
+            known[method.name] = method.settings_type
+    fields: dict[str, Any] = {name: (options, _defaults(name, options)) for name, options in known.items()}
     personalization = create_model("PersonalizationArgs", __base__=PersonalizationArgs, **fields)
     return create_model(
         "Settings", __base__=Settings, personalization_args=(personalization, personalization())

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.state_dicts import State
-from fedml_spurious.personalization.base import MethodSettings
+from fedml_spurious.personalization.options import MethodSettings
 from fedml_spurious.results.rows import ClientResult
 
 

@@ -15,7 +15,7 @@ from fedml_spurious.common.yaml_files import read_sections
 from fedml_spurious.config.flatten import flatten
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.personalization.base import is_one_value
+from fedml_spurious.personalization.options import is_one_value
 
 # What may differ between a run and its continuation: it does not change the numbers of finished parts.
 _FREE = (

@@ -16,7 +16,7 @@ from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.personalization import GLOBAL
-from fedml_spurious.personalization.base import MethodSettings, TuningRule
+from fedml_spurious.personalization.options import MethodSettings, TuningRule
 from fedml_spurious.results.decisions import (
     ClientDecision,
     Coefficient,
@@ -184,7 +184,7 @@ class Tuner:
         candidates = self._candidates(name, steps)
         coefficient = list(self.grids[name])[len(steps)]
         trials = tuple(self._trial(name, group, options, options[coefficient]) for options in candidates)
-        rule = self.settings.method_type(name).tuning_rule
+        rule = self.settings.tuning_rule(name)
         reference = self._reference(name, group, candidates[0])
         chosen, reason = choose(rule, trials, self.experiment.tuning_tolerance, reference)
         fixed = {option: value for option, value in candidates[0].items() if option != coefficient}
@@ -221,7 +221,7 @@ class Tuner:
             for steps in decided
         ]
         fl_seed, p_seed = self.seeds
-        rule = self.settings.method_type(name).tuning_rule
+        rule = self.settings.tuning_rule(name)
         return Decision(
             method=name,
             rule=RULES[rule].format(reference=self._reference_text()),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.validation import problems_of, report
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.learning.training import LocalTraining
+from fedml_spurious.learning.options import LocalTraining
 
 # FedML wraps these around training and aggregation; ours would silently leave them out.
 _UNSUPPORTED = ("enable_dp", "enable_attack", "enable_defense", "enable_fhe")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +11,7 @@ from torch import Tensor
 
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.modes import Classifier, frozen
-
-Norm = Literal["linf", "l2"]
-
+from fedml_spurious.learning.options import Norm
 
 # Bounds the memory of an attack; the result does not depend on it beyond rounding.
 ATTACK_BATCH = 512

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,6 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.metrics import EVALUATION_BATCH
 from fedml_spurious.learning.modes import frozen
-
-BatchNormPolicy = Literal["aggregate", "local", "recalibrate"]
 
 
 @travels

@@ -5,36 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.learning.modes import batchnorm_to_eval_mode
-
-BatchNormMode = Literal["frozen", "batch"]
-
-
-@dataclass(frozen=True)
-class LocalTraining:
-    """How a client trains (appendix C.2).
-
-    Attributes:
-        epochs: passes over the client's sequence of samples; 0 trains nothing.
-        batch_size: samples per batch, at least 1.
-        learning_rate: of Adam, which is fresh in every call.
-        weight_decay: of Adam; 0 in the paper.
-        batchnorm_mode: by what BatchNorm layers normalise: ``batch`` is the statistics of the batch, which
-            move the running ones; ``frozen`` is the running statistics, which stay what they are. Scales
-            and shifts train in both.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    batchnorm_mode: BatchNormMode = "batch"
+from fedml_spurious.learning.options import BatchNormMode as BatchNormMode
+from fedml_spurious.learning.options import LocalTraining as LocalTraining
 
 
 def minibatches(sequence: IndexArray, batch_size: int) -> list[IndexArray]:

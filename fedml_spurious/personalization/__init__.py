@@ -5,39 +5,42 @@ Imports ``learning``, ``results`` for the names of methods, and ``common``.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pydantic import ValidationError
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.imports import import_object
 from fedml_spurious.common.validation import problems_of, report
-from fedml_spurious.personalization.adversarial_transfer import AdversarialOnly, AdversarialTransfer, L2Only
-from fedml_spurious.personalization.base import MethodSettings, Personalizer, TuningRule
-from fedml_spurious.personalization.ditto import Ditto
-from fedml_spurious.personalization.fine_tuning import FineTuning
-from fedml_spurious.personalization.gradient_alignment import GradientAlignment
-from fedml_spurious.personalization.group_dro import GroupDRO
-from fedml_spurious.personalization.jtt import JustTrainTwice
-from fedml_spurious.personalization.local_training import LocalOnly
-from fedml_spurious.personalization.partial_tuning import BatchNormOnly, HeadOnly
-from fedml_spurious.personalization.upweighting import UpWeighting
+from fedml_spurious.personalization.options import (
+    BUILT_IN,
+    MethodSettings,
+    TuningRule,
+)
+from fedml_spurious.personalization.options import PAPER_METHODS as PAPER_METHODS
 from fedml_spurious.results.method_names import GLOBAL as GLOBAL
 
-_OF_THE_PAPER: tuple[type[Personalizer[Any]], ...] = (
-    FineTuning, Ditto, UpWeighting, JustTrainTwice, AdversarialOnly, L2Only, AdversarialTransfer,
-)  # fmt: skip
-_EXTRAS: tuple[type[Personalizer[Any]], ...] = (
-    HeadOnly,
-    BatchNormOnly,
-    GroupDRO,
-    GradientAlignment,
-    LocalOnly,
-)
+if TYPE_CHECKING:
+    from fedml_spurious.personalization.base import Personalizer
 
-METHODS: dict[str, type[Personalizer[Any]]] = {method.name: method for method in (*_OF_THE_PAPER, *_EXTRAS)}
-PAPER_METHODS = (GLOBAL, *(method.name for method in _OF_THE_PAPER))
-"""What the paper compares (Table 1 and Figure 6), in the order of our table."""
+
+class _Methods(Mapping[str, "type[Personalizer[Any]]"]):
+    """Classes of the built-in methods by name, imported at the first access, and torch with them."""
+
+    def __getitem__(self, name: str) -> type[Personalizer[Any]]:
+        module, _, class_name = BUILT_IN[name].place.partition(":")
+        return cast("type[Personalizer[Any]]", getattr(import_module(f"{__name__}.{module}"), class_name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(BUILT_IN)
+
+    def __len__(self) -> int:
+        return len(BUILT_IN)
+
+
+METHODS: Mapping[str, type[Personalizer[Any]]] = _Methods()
 
 
 def make_method(name: str, **options: Any) -> Personalizer[Any]:
@@ -74,6 +77,8 @@ def find_method(name: str) -> type[Personalizer[Any]]:
         known = ", ".join([GLOBAL, *METHODS])
         raise InputError(f"{where}: unknown method {name!r}; expected {known}, or module:Class of your own")
     method = import_object(name, where=where)
+    from fedml_spurious.personalization.base import Personalizer  # late: it needs torch
+
     if not (isinstance(method, type) and issubclass(method, Personalizer)):
         raise InputError(f"{where}: {name} is no subclass of fedml_spurious.personalization.Personalizer")
     if not hasattr(method, "name"):

@@ -6,35 +6,15 @@ from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from fedml_spurious.learning.losses import adversarial_disagreement, l2_distance
-from fedml_spurious.personalization.base import Batch, Candidate, MethodSettings, Personalizer
-
-
-class AdversarialSettings(MethodSettings):
-    """Options of the adversarial term.
-
-    Attributes:
-        lam_adv: coefficient of the adversarial disagreement; 0 is fine-tuning.
-    """
-
-    lam_adv: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-
-
-class L2Settings(MethodSettings):
-    """Options of the L2 term.
-
-    Attributes:
-        lam_l2: coefficient of ``||w_g - w_p||^2``; 0 is fine-tuning.
-    """
-
-    lam_l2: float = Field(default=0.1, ge=0, allow_inf_nan=False)
-
-
-class AdversarialTransferSettings(AdversarialSettings, L2Settings):
-    """Options of both terms."""
+from fedml_spurious.personalization.base import Batch, Candidate, Personalizer
+from fedml_spurious.personalization.options import (
+    AdversarialSettings,
+    AdversarialTransferSettings,
+    L2Settings,
+)
 
 
 def transfer_loss(model: nn.Module, batch: Batch, lam_adv: float) -> Tensor:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedml_spurious.common.arrays import IndexArray
-from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
@@ -22,29 +21,11 @@ from fedml_spurious.learning.metrics import EVALUATION_BATCH, Evaluation, evalua
 from fedml_spurious.learning.modes import frozen
 from fedml_spurious.learning.state_dicts import State
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
+from fedml_spurious.personalization.options import MethodSettings as MethodSettings
+from fedml_spurious.personalization.options import SelectionTies, TuningRule
 
 Observer = Callable[[nn.Module, int, int], None]
-SelectionTies = Literal["latest", "earliest"]
 RowOrder = Callable[[np.random.Generator], IndexArray]
-
-
-class MethodSettings(FrozenModel):
-    """Options of a method; subclasses add theirs."""
-
-    def one_values(self) -> dict[str, Any]:
-        """Options that are a number, a text or a truth value, by name: what results are kept by."""
-        return {name: value for name, value in sorted(self) if is_one_value(value)}
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.one_values().items()))
-
-
-def is_one_value(value: Any) -> bool:
-    """Whether an option is a number, a text or a truth value, and no list or section."""
-    return value is None or isinstance(value, (bool, int, float, str))
-
-
-TuningRule = Literal["largest_harmless", "most_accurate"]
 SettingsT = TypeVar("SettingsT", bound=MethodSettings)
 
 

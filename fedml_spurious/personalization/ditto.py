@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from fedml_spurious.learning.losses import l2_distance
-from fedml_spurious.personalization.base import Batch, MethodSettings, Personalizer
-
-
-class DittoSettings(MethodSettings):
-    """Options of Ditto.
-
-    Attributes:
-        lam: pull of the personal weights towards the global ones; 0 is fine-tuning. The paper tunes it over
-            0.1 and 1.0 (appendix C.2).
-    """
-
-    lam: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+from fedml_spurious.personalization.base import Batch, Personalizer
+from fedml_spurious.personalization.options import DittoSettings
 
 
 class Ditto(Personalizer[DittoSettings]):

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from fedml_spurious.learning.modes import batchnorm_in_eval_mode, frozen
-from fedml_spurious.personalization.base import Batch, MethodSettings, Personalizer
+from fedml_spurious.personalization.base import Batch, Personalizer
+from fedml_spurious.personalization.options import GradientAlignmentSettings
 
 SHORTEST = 1e-12  # shorter gradients have no direction in single precision: their squares underflow
-
-
-class GradientAlignmentSettings(MethodSettings):
-    """Options of the alignment penalty.
-
-    Attributes:
-        lam: coefficient of ``1 - cos(theta)``; 0 is fine-tuning.
-    """
-
-    lam: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
 
 def input_gradients(model: nn.Module, x: Tensor, y: Tensor, *, differentiable: bool) -> Tensor:

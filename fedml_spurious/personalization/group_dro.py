@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from fedml_spurious.personalization.base import (
     Batch,
     ClientView,
-    MethodSettings,
     Observer,
     Personalized,
     fine_tune,
 )
+from fedml_spurious.personalization.options import GroupDROSettings
 from fedml_spurious.personalization.upweighting import GroupBalanced
-
-
-class GroupDROSettings(MethodSettings):
-    """Options of group DRO.
-
-    Attributes:
-        step_size: ``eta_q``, how fast the weights of the groups follow their losses; 0 keeps both at 1/2.
-    """
-
-    step_size: float = Field(default=0.01, ge=0, allow_inf_nan=False)
 
 
 class GroupDRO(GroupBalanced[GroupDROSettings]):

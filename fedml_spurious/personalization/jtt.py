@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from fedml_spurious.common.arrays import IndexArray
@@ -17,31 +16,17 @@ from fedml_spurious.learning.metrics import EVALUATION_BATCH
 from fedml_spurious.learning.modes import frozen
 from fedml_spurious.personalization.base import (
     ClientView,
-    MethodSettings,
     Observer,
     Personalized,
     Personalizer,
     fine_tune,
     fine_tune_stage,
 )
+from fedml_spurious.personalization.options import JTTSettings
 
 logger = logging.getLogger(__name__)
 
 IDENTIFICATION = 1  # stage 0 is the final one, so that an empty error set gives fine-tuning bit for bit
-
-
-class JTTSettings(MethodSettings):
-    """Options of JTT.
-
-    Attributes:
-        identification_epochs: ``T``, epochs of the first stage; 0 takes the errors of the global model
-            itself.
-        multiplicity: how often a misclassified sample stands in an epoch of the second stage
-            (appendix C.2: 50).
-    """
-
-    identification_epochs: int = Field(default=1, ge=0)
-    multiplicity: int = Field(default=50, ge=1)
 
 
 def error_set(model: nn.Module, samples: Labelled) -> Tensor:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pydantic import Field
 from torch import nn
 
 from fedml_spurious.personalization.base import (
     ClientView,
-    MethodSettings,
     Observer,
     Personalized,
     Personalizer,
     fine_tune,
 )
-
-
-class LocalSettings(MethodSettings):
-    """Options of local training.
-
-    Attributes:
-        epochs: passes over the client's samples; as in ``personalization_args`` where absent, which is few
-            for a network that starts from nothing.
-    """
-
-    epochs: int | None = Field(default=None, ge=1)
+from fedml_spurious.personalization.options import LocalSettings
 
 
 class LocalOnly(Personalizer[LocalSettings]):

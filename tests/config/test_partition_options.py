@@ -8,7 +8,7 @@ import yaml
 from running import invoke
 
 from data_partition import colored_mnist
-from data_partition.registry import Partition
+from data_partition.partition import Partition
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import check_settings
 

@@ -14,7 +14,7 @@ import yaml
 from running import Finished, client_events, invoke, read_rows, without_time
 
 import fedml_spurious as fs
-from data_partition.registry import Partition
+from data_partition.partition import Partition
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.experiment import federated_step
 

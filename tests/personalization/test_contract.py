@@ -20,6 +20,7 @@ from fedml_spurious.learning.modes import batchnorm_to_eval_mode
 from fedml_spurious.learning.state_dicts import load_state
 from fedml_spurious.personalization import METHODS
 from fedml_spurious.personalization.base import AdversarialReference, Candidate, ClientView, Personalizer
+from fedml_spurious.personalization.options import BUILT_IN
 from fedml_spurious.results.method_names import SELECTED_BY
 
 ALL = sorted(METHODS)
@@ -32,6 +33,16 @@ def test_the_default_is_the_table_of_the_paper_and_the_extras_are_opt_in() -> No
     assert ExperimentArgs().methods == TABLE
     assert ("global", *METHODS) == TABLE + EXTRAS
     assert tuple(SELECTED_BY) == tuple(METHODS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_a_configuration_knows_of_a_method_is_what_its_class_says(name: str) -> None:
+    known, method = BUILT_IN[name], METHODS[name]
+    assert (method.name, method.settings_type, method.tuning_rule) == (
+        name,
+        known.settings_type,
+        known.tuning_rule,
+    )
 
 
 def test_a_method_is_given_no_test_set() -> None:

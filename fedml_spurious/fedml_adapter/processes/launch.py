@@ -7,8 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -23,7 +22,7 @@ from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run import run_experiment
 from fedml_spurious.fedml_adapter.processes.messages import SilentError
-from fedml_spurious.fedml_adapter.processes.ranks import Rank, mpi_rank, threads_of
+from fedml_spurious.fedml_adapter.processes.ranks import Rank, threads_of
 from fedml_spurious.fedml_adapter.processes.server_process import remote_workers
 from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError, Terminated
 from fedml_spurious.fedml_adapter.processes.timing import (
@@ -145,19 +144,6 @@ def _listen_for_the_end(
     signal.signal(signal.SIGTERM, handle)
     if of_mpi and rank.number:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all ranks; rank 0 ends them
-
-
-@contextmanager
-def rank_zero_speaks() -> Iterator[None]:
-    """Under mpirun all ranks find the same mistake in the input; only rank 0 says so."""
-    rank = mpi_rank()
-    try:
-        yield
-    except InputError as error:
-        if rank is None or rank.number == 0:
-            raise
-        time.sleep(ABORT_TIMEOUT)
-        raise InputError(f"rank {rank.number}: {error}") from None
 
 
 def _end(status: int, *, abort: bool) -> NoReturn:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.fedml_adapter.processes.timing import ABORT_TIMEOUT
 
 # Names of rank, size and size on this host, as Open MPI, MPICH and others give them.
 _MPI_VARIABLES = (
@@ -40,6 +43,19 @@ def mpi_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
             total = int(environment[size])
             return Rank(int(environment[number]), total, int(environment.get(on_host, total)))
     return None
+
+
+@contextmanager
+def rank_zero_speaks() -> Iterator[None]:
+    """Under mpirun all ranks find the same mistake in the input; only rank 0 says so."""
+    rank = mpi_rank()
+    try:
+        yield
+    except InputError as error:
+        if rank is None or rank.number == 0:
+            raise
+        time.sleep(ABORT_TIMEOUT)
+        raise InputError(f"rank {rank.number}: {error}") from None
 
 
 def find_rank(settings: Settings, number: int | None, role: str | None) -> Rank | None:
