@@ -155,6 +155,33 @@ def table(runs: tuple[str, ...], form: str, average: str, epoch: str, why: bool)
     show_runs(runs, form=form, average=average, epoch=epoch, why=why)
 
 
+@main.command()
+@click.argument("name", required=False, metavar="NAME")
+@click.argument("runs", nargs=-1, metavar="RUN...")
+@click.option("--list", "listing", is_flag=True, help="Name all figures and what their runs need.")
+@click.option("--out", default="figures", show_default=True, metavar="DIR", help="Folder for both files.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["svg", "png", "pdf"]),
+    default="svg",
+    show_default=True,
+    help="Of the picture.",
+)
+@friendly
+def figure(name: str | None, runs: tuple[str, ...], listing: bool, out: str, form: str) -> None:
+    """Draw a figure of the paper from finished runs, and write the CSV behind it.
+
+    NAME is one of --list, or the paper's number.
+    """
+    from fedml_spurious.figures.command import list_figures, write_figure  # late: --help does without it
+
+    if listing:
+        list_figures()
+    else:
+        write_figure(name, runs, out=out, form=form)
+
+
 @main.group(cls=_Partitions)
 def partition() -> None:
     """Make client split files; the same as ``python -m data_partition.NAME``."""

@@ -19,6 +19,7 @@ ROOMS = (
     "data_partition.split_files",
     "data_partition",
     "fedml_spurious.results",
+    "fedml_spurious.figures",
     "fedml_spurious.learning",
     "fedml_spurious.personalization",
     "fedml_spurious.config",
@@ -32,6 +33,7 @@ WITHOUT_TORCH = (
     "data_partition",
     "data_partition.split_files",
     "fedml_spurious.results",
+    "fedml_spurious.figures",
 )
 WITH_FEDML = ("fedml_spurious.fedml_adapter", "fedml_spurious.fedml_adapter.processes")
 
@@ -202,6 +204,8 @@ def test_every_room_has_modules_and_says_what_lives_there() -> None:
             upward_imports,
         ),
         ("fedml_spurious/results/rows.py", "import torch", forbidden_libraries),
+        ("fedml_spurious/figures/style.py", "import torch", forbidden_libraries),
+        ("fedml_spurious/results/rows.py", "import fedml_spurious.figures.style", upward_imports),
         ("fedml_spurious/experiment/run.py", "from fedml.core import ClientTrainer", forbidden_libraries),
         ("fedml_spurious/learning/losses.py", "import fedml_spurious.learning.metrics", None),
         ("fedml_spurious/learning/modes.py", "import fedml_spurious.learning.metrics", circles),
