@@ -23,6 +23,7 @@ from data_partition.celeba.labels import CelebALabels
 from data_partition.celeba.options import CelebAOptions
 from data_partition.partition import Partition, Raw
 from data_partition.split_files.federation import Federation
+from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 
@@ -61,7 +62,7 @@ def deal(labels: CelebALabels, rows: IndexArray, options: Options) -> Deal:
     if num_clients == 0:
         raise InputError(
             f"{len(identities)} celebrities are too few for one client of {options.identities_per_client}; "
-            "ask for fewer with --identities-per-client"
+            f"ask for fewer with {advice.option('identities_per_client')}"
         )
     shares, left_over = deal_identities(
         identities,

@@ -39,6 +39,7 @@ from data_partition.dealing import largest_remainder
 from data_partition.partition import Partition, Raw
 from data_partition.split_files.federation import Federation
 from data_partition.split_files.meta import client_name
+from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
@@ -88,8 +89,8 @@ def deal(labels: CelebALabels, rows: IndexArray, options: Options, counts: Group
     if num_clients < num_fixed or limit < 0:
         raise InputError(
             f"{num_clients:,} clients, of which {num_fixed} have fixed group counts and the others {share} "
-            f"celebrities each, cannot be made of {len(identities):,} celebrities; change --clients or "
-            "--identities-per-client"
+            f"celebrities each, cannot be made of {len(identities):,} celebrities; change "
+            f"{advice.option('clients')} or {advice.option('identities_per_client')}"
         )
     usual = min(num_fixed * share + len(identities) % share, limit)
     reserve = reserve_identities(supply, counts.demand(), usual=usual, limit=limit, seed=options.seed)

@@ -12,6 +12,7 @@ from data_partition.colored.federation import plan_colored
 from data_partition.colored.options import ALIASES, ColoredOptions
 from data_partition.partition import Partition, Raw
 from data_partition.split_files.federation import Federation
+from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError
 
 NAME = "colored_coil20"
@@ -28,7 +29,7 @@ class Options(ColoredOptions):
 def plan(options: Options, raw: Raw) -> Federation:
     """Read the views and deal them to clients. One process does it: 1,440 views take a few seconds."""
     if raw.folder is None:
-        raise InputError("colored_coil20: say with --raw where the raw files are")
+        raise InputError(f"colored_coil20: say with {advice.raw()} where the raw files are")
     images = read_coil20(raw.folder)
     return plan_colored(NAME, options, images, notes=explain_checksum(images))
 

@@ -16,6 +16,7 @@ from data_partition.colored.options import ALIASES, ColoredOptions
 from data_partition.options import Share
 from data_partition.partition import Partition, Raw
 from data_partition.split_files.federation import Federation
+from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError
 
 NAME = "colored_mnist"
@@ -65,7 +66,10 @@ def _read(options: Options, raw: Path | None) -> GreyImages:
     if options.source == "digits":
         return read_digits()
     if raw is None:
-        raise InputError("source mnist: say with --raw where the raw files are, or use --source digits")
+        raise InputError(
+            f"source mnist: say with {advice.raw()} where the raw files are, or use "
+            f"{advice.option('source', 'digits')}, the digits inside scikit-learn"
+        )
     return read_mnist(raw, _RAW_PARTS[options.raw_split], verify=options.verify_raw)
 
 

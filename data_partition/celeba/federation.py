@@ -32,6 +32,7 @@ from data_partition.dealing import round_half_up
 from data_partition.partition import Raw
 from data_partition.split_files.federation import Federation, ImageReader, PlannedClient, PlannedSamples
 from data_partition.split_files.meta import SPLITS, TRAINING_SPLITS, SplitInfo, client_name
+from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
@@ -85,7 +86,7 @@ def plan_celeba(
         InputError: raw files or options are wrong.
     """
     if raw.folder is None:
-        raise InputError(f"{name} is made from CelebA; say with --raw where its folder celeba is")
+        raise InputError(f"{name} is made from CelebA; say with {advice.raw()} where its folder celeba is")
     folder = celeba_folder(raw.folder)
     labels = read_labels(folder)
     usable = usable_images(labels, folder, options.raw_split, options.missing_images, dry_run=options.dry_run)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from data_partition.celeba.labels import ATTRIBUTES_FILE, image_name
+from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 
@@ -93,8 +94,8 @@ def find_images(folder: Path) -> tuple[ImageSource, IndexArray]:
         return ImageSource(images, is_zip=False), _numbers(path.name for path in images.iterdir())
     if not archive.is_file():
         raise InputError(
-            f"{folder}: holds neither {IMAGE_FOLDER}/ nor {IMAGE_ZIP}. Put one of them there, or fetch "
-            "it with --download; --dry-run needs no images"
+            f"{folder}: holds neither {IMAGE_FOLDER}/ nor {IMAGE_ZIP}. Put one of them there, or "
+            f"{advice.fetch()}"
         )
     with _open_zip(archive) as opened:
         members = [name for name in opened.namelist() if re.fullmatch(r"(.*/)?\d{6}\.jpg", name)]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import sha256_of
@@ -84,8 +85,8 @@ def celeba_folder(raw: Path) -> Path:
         if any((folder / name).is_file() for name in LABEL_FILES):
             return folder
     raise InputError(
-        f"{raw / FOLDER}: none of {', '.join(LABEL_FILES)} is there. Give with --raw the folder that holds "
-        f"torchvision's folder {FOLDER!r}, or fetch the files with --download"
+        f"{raw / FOLDER}: none of {', '.join(LABEL_FILES)} is there. Give with {advice.raw()} the folder "
+        f"that holds torchvision's folder {FOLDER!r}, or {advice.fetch()}"
     )
 
 
@@ -120,9 +121,7 @@ def _read_lines(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: not found. It is one of the label files; fetch it with --download"
-        ) from error
+        raise InputError(f"{path}: not found. It is one of the label files; {advice.fetch()}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if content.lstrip()[:1] == b"<":

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_partition.celeba.labels import GROUP_NAMES
+from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
@@ -25,7 +26,6 @@ _PRESSURES = (1.0, 1.1, 1.25, 1.5, math.inf)
 # First element of an address: addresses of different length would otherwise coincide where they end in 0.
 RESERVE, DRAW = 1, 2
 _MORE_SCARCE = 30  # celebrities tried beyond the fewest that hold enough of the scarcest group
-_SMALLER = "Ask for fewer images with --group-counts"
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Reserve:
     def positions(self) -> IndexArray:
         """All reserved positions, in increasing order."""
         return np.sort(np.concatenate(self.shares))
+
+
+def _smaller() -> str:
+    return f"Ask for fewer images with {advice.option('group_counts')}"
 
 
 def reserve_identities(
@@ -70,7 +74,7 @@ def reserve_identities(
     for group in np.flatnonzero(wanted > total):
         raise InputError(
             f"the fixed group counts want {wanted[group]:,} images of {GROUP_NAMES[group]}, the images at "
-            f"hand hold {total[group]:,}. {_SMALLER}"
+            f"hand hold {total[group]:,}. {_smaller()}"
         )
     scarcest = int(np.argmax(wanted / np.maximum(total, 1)))
     for most in (usual, limit):
@@ -80,7 +84,7 @@ def reserve_identities(
     images = ", ".join(f"{count:,} {name}" for name, count in zip(GROUP_NAMES, wanted, strict=True))
     raise InputError(
         f"no {limit:,} celebrities hold the images that the fixed group counts want ({images}) without one "
-        f"of them on two clients. {_SMALLER}, or for fewer clients in all"
+        f"of them on two clients. {_smaller()}, or for fewer clients in all"
     )
 
 

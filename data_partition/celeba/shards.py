@@ -26,6 +26,7 @@ import numpy.typing as npt
 import PIL
 
 from data_partition.celeba.images import IMAGE_SHAPE, ImageSource, decode
+from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.storage import atomic_path, require_writable_folder
@@ -89,7 +90,7 @@ class Pool:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise RunError(
-                "a worker process was killed, perhaps for lack of memory. Start again with fewer --workers; "
+                f"a worker process was killed, perhaps for lack of memory. {advice.use_fewer_workers()}; "
                 "images that are decoded already are not decoded again"
             ) from error
 

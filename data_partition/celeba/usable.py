@@ -11,6 +11,7 @@ import numpy as np
 from data_partition.celeba.images import ImageSource, describe_missing, find_images
 from data_partition.celeba.labels import CelebALabels
 from data_partition.celeba.options import MissingImages, RawSplit
+from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 
@@ -70,8 +71,8 @@ def usable_images(
     description = describe_missing(source, (missing + 1).tolist(), len(rows))
     if missing_images == "refuse":
         raise InputError(
-            f"{description}. Put them there, or build with --missing-images skip from the celebrities whose "
-            "images are all there"
+            f"{description}. Put them there, or build with {advice.option('missing_images', 'skip')} "
+            "from the celebrities whose images are all there"
         )
     incomplete = np.unique(labels.identity[missing])
     complete = ~np.isin(labels.identity[rows], incomplete)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from data_partition.colored.federation import GreyImages
+from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError, RunError
 
 NUM_OBJECTS = 20
@@ -77,7 +78,7 @@ def _read_files(raw: Path, names: list[str]) -> list[tuple[str, bytes]]:
     if not archive.is_file():
         raise InputError(
             f"{raw}: no COIL-20; looked for {_FOLDER}/obj1__0.png and the like and for {_ARCHIVE}. "
-            "Fetch it with --download"
+            f"Put one of them there, or {advice.fetch()}"
         )
     return _read_archive(archive, names)
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_partition.colored.federation import GreyImages
+from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError, RunError
 
 NUM_CLASSES = 10
@@ -87,7 +88,8 @@ def _find_folder(raw: Path) -> Path:
     looked = ", ".join(str(folder) for folder in candidates)
     raise InputError(
         f"{raw}: no MNIST files; looked for train-images-idx3-ubyte.gz and the like in {looked}. "
-        "Fetch them with --download, or use the digits inside scikit-learn with --source digits"
+        f"Put them there, {advice.fetch()}, or use the digits inside scikit-learn with "
+        f"{advice.option('source', 'digits')}"
     )
 
 
@@ -98,7 +100,7 @@ def _read_unpacked(folder: Path, name: str) -> tuple[Path, bytes]:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; fetch it with --download") from error
+        raise InputError(f"{path}: missing; {advice.fetch()}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if path.suffix != ".gz":
@@ -118,7 +120,8 @@ def _explain_difference(path: Path, content: bytes, rows: int, shape: tuple[int,
         if len(content) != expected
         else "damaged or other data: its checksum is not MNIST's"
     )
-    return f"{path}: {reason}; fetch it again (or, for other data in MNIST's format, add --no-verify-raw)"
+    other = advice.option("verify_raw", "false")
+    return f"{path}: {reason}; fetch it again (or, for other data in MNIST's format, add {other})"
 
 
 def _parse_idx(path: Path, content: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

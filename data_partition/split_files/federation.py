@@ -136,7 +136,7 @@ def _write_counts(federation: Federation, out: Path) -> Path:
     info = federation.info
     path = meta_path(out, info.name)
     if path.exists() and read_meta(path).files:
-        raise InputError(f"{path}: describes split files that are there; choose another --out for a dry run")
+        raise InputError(f"{path}: describes split files that are there; use another folder for a dry run")
     clients = {client_name(number): _count(client) for number, client in enumerate(federation.clients)}
     return write_meta(out, SplitMeta.of(info, clients, files={}))
 

@@ -11,6 +11,7 @@ import h5py
 
 from data_partition.split_files.meta import META_SUFFIX, SPLITS, SplitMeta, read_meta, split_path
 from data_partition.split_files.samples import Samples
+from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError, SealedError
 from fedml_spurious.common.storage import sha256_of
 
@@ -59,7 +60,7 @@ class SplitFolder:
         if not self.meta.files:
             raise InputError(
                 f"{self.folder}: only the counts of {self.name} are there (a dry run), no images; "
-                "make the splits without --dry-run"
+                f"make the splits without {advice.option('dry_run')}"
             )
         for split in SPLITS:
             path, expected = split_path(self.folder, self.name, split), self.meta.files[split]

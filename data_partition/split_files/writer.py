@@ -28,6 +28,7 @@ from data_partition.split_files.meta import (
     write_meta,
 )
 from data_partition.split_files.samples import COLUMN_TYPES, Samples, count_groups
+from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.storage import PARTIAL_SUFFIX, require_writable_folder, sha256_of
 
@@ -60,13 +61,11 @@ def already_there(folder: Path, info: SplitInfo, *, overwrite: bool = False) -> 
     new = info.model_dump(mode="json", include=compared)
     if old != new:
         differing = ", ".join(_differences(old["options"], new["options"])) or "other raw files"
-        raise InputError(
-            f"{path}: already there, made differently ({differing}); choose another --out or add --overwrite"
-        )
+        raise InputError(f"{path}: already there, made differently ({differing}); {advice.make_elsewhere()}")
     for split, file in meta.files.items():
         data = split_path(folder, info.name, split)
         if not data.is_file() or sha256_of(data) != file.sha256:
-            raise InputError(f"{data}: missing or damaged; add --overwrite to write it again")
+            raise InputError(f"{data}: missing or damaged; {advice.make_anew(folder)}")
     return path
 
 
@@ -105,7 +104,7 @@ class SplitWriter:
         require_writable_folder(folder)
         path = meta_path(folder, info.name)
         if not overwrite and path.exists() and read_meta(path).files:
-            raise InputError(f"{path}: already there; choose another --out or add --overwrite")
+            raise InputError(f"{path}: already there; {advice.make_elsewhere()}")
 
     def _draft_path(self, split: str) -> Path:
         path = split_path(self.folder, self.info.name, split)

@@ -10,6 +10,7 @@ from torch import nn
 
 from data_partition.registry import PARTITIONS
 from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.advice import advising_a_run
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.progress import stage
 from fedml_spurious.config.settings import Settings
@@ -49,14 +50,14 @@ def _open(settings: Settings, folder: RunFolder, console: Console, fl_seed: int)
         described = settings.common_args.training_type == "cross_silo"
         return SplitFolder(place, name=chosen.dataset, files=not described)
     raw = Path(chosen.raw).expanduser() if chosen.raw else None
-    of_seed = f", fl{fl_seed}" if settings.own_partitions else ""
-    with stage(console, f"Splits of {chosen.dataset}{of_seed}", total=1) as bar:
+    title = f"Splits of {chosen.dataset}" + (f", fl{fl_seed}" if settings.own_partitions else "")
+    with advising_a_run(chosen.dataset), stage(console, title, total=1) as bar:
         # Without a configuration beside them, splits are left from a run that was refused after making them.
         started = folder.config.exists()
         PARTITIONS[chosen.dataset].build(
             chosen.partition.of(fl_seed), raw=raw, out=place, progress=bar.set, overwrite=not started
         )
-    return SplitFolder(place, name=chosen.dataset)
+        return SplitFolder(place, name=chosen.dataset)
 
 
 def initial_network(settings: Settings, data: SplitFolder, fl_seed: int) -> nn.Module:
@@ -70,25 +71,39 @@ def initial_network(settings: Settings, data: SplitFolder, fl_seed: int) -> nn.M
     )
 
 
-def choose_clients(folder: SplitFolder, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+def choose_clients(folder: SplitFolder, wanted: tuple[str, ...] | None, name: str = "") -> tuple[str, ...]:
     """Which clients are personalized: those wanted, else those that the split files name, else all.
 
+    Args:
+        folder: client split files.
+        wanted: ids; None for those of the split files.
+        name: of the data set in messages, with the federated seed where that has a partition of its own.
+
     Raises:
-        InputError: a client does not exist, or has no sample in a split that personalization needs.
+        InputError: a client does not exist, or has no sample in a split that personalization needs; or the
+            split files say that no client is to be personalized.
     """
-    clients = wanted or folder.meta.personalized_clients or folder.client_ids
+    name = name or folder.meta.name
+    named = folder.meta.personalized_clients
+    if not wanted and named is not None and not named:
+        limits = ", ".join(f"{key} {value}" for key, value in folder.meta.thresholds.items())
+        raise InputError(
+            f"{name}: no client qualifies for personalization ({limits or 'the split files name none'}); "
+            "name some in personalization_args.clients, or make the splits with lower limits or another seed"
+        )
+    clients = wanted or named or folder.client_ids
     unknown = [client for client in clients if client not in folder.client_ids]
     if unknown:
         raise InputError(
-            f"personalization_args.clients: no client {unknown[0]!r} in {folder.meta.name}; its clients are "
+            f"personalization_args.clients: no client {unknown[0]!r} in {name}; its clients are "
             f"{folder.client_ids[0]} to {folder.client_ids[-1]}"
         )
     for client in clients:
-        require_samples(folder, client, ("train", "val", "test"))
+        require_samples(folder, client, ("train", "val", "test"), name)
     return tuple(sorted(clients))
 
 
-def require_samples(folder: SplitFolder, client: str, splits: tuple[str, ...]) -> None:
+def require_samples(folder: SplitFolder, client: str, splits: tuple[str, ...], name: str) -> None:
     """Make sure that a client has samples in these splits.
 
     Raises:
@@ -99,8 +114,8 @@ def require_samples(folder: SplitFolder, client: str, splits: tuple[str, ...]) -
             # Every client takes part in the federated step.
             without = "" if split == "train" else ", or leave it out of personalization_args.clients"
             raise InputError(
-                f"{folder.meta.name}: client {client} has no sample in the {split} split, which its training "
-                f"or measurement needs; partition into fewer clients or with other ratios{without}"
+                f"{name}: client {client} has no sample in the {split} split, which its training or "
+                f"measurement needs; partition into fewer clients or with other ratios{without}"
             )
 
 
@@ -117,16 +132,12 @@ def check_data(settings: Settings, data: SplitsBySeed) -> dict[int, tuple[str, .
     for fl_seed, folder in data.items():
         if folder in clients:
             continue
-        try:
-            clients[folder] = _check_splits(settings, folder)
-        except InputError as error:
-            if not settings.own_partitions:
-                raise
-            raise InputError(f"partition of the federated seed {fl_seed}: {error}") from None
+        of_seed = f" of fl{fl_seed}" if settings.own_partitions else ""
+        clients[folder] = _check_splits(settings, folder, f"{folder.meta.name}{of_seed}")
     return {fl_seed: clients[folder] for fl_seed, folder in data.items()}
 
 
-def _check_splits(settings: Settings, data: SplitFolder) -> tuple[str, ...]:
+def _check_splits(settings: Settings, data: SplitFolder, name: str) -> tuple[str, ...]:
     found, train = len(data.client_ids), settings.train_args
     if train.client_num_in_total not in (None, found):
         raise InputError(
@@ -139,6 +150,6 @@ def _check_splits(settings: Settings, data: SplitFolder) -> tuple[str, ...]:
             f"{found} clients; set it to {found} or less"
         )
     for client in data.client_ids:
-        require_samples(data, client, ("train",))
+        require_samples(data, client, ("train",), name)
     initial_network(settings, data, 0)  # refuses networks that do not fit the images
-    return choose_clients(data, settings.personalization_args.clients)
+    return choose_clients(data, settings.personalization_args.clients, name)

@@ -233,7 +233,7 @@ def test_a_partition_that_does_not_fit_is_named_by_its_seed(own: Finished, tmp_p
     changed["data_args"]["partition"]["ratios"] = "80:0:20"
     refused = invoke(changed, tmp_path / "run")
     assert refused.exit_code == 2
-    assert "partition of the federated seed 3: colored_mnist: client 0000 has no sample" in refused.output
+    assert "colored_mnist of fl3: client 0000 has no sample" in refused.output
 
 
 def test_a_program_gets_the_splits_of_a_seed(own: Finished) -> None:
