@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.trainer import collect
 from fedml_spurious.learning.metrics import EMPTY, evaluate
-from fedml_spurious.learning.state_dicts import State, copy_state, load_state
+from fedml_spurious.learning.state_dicts import copy_state, load_state
 from fedml_spurious.learning.weighted_sum import average
 
 logger = logging.getLogger(__name__)
@@ -34,17 +35,21 @@ class SpuriousAggregator(ServerAggregator):  # type: ignore[misc]  # FedML has n
         super().__init__(model, args)
         self.settings = read_arguments(args)
 
-    def get_model_params(self) -> State:
+    # FedML's cross-silo runner takes a plain dictionary for one with a model for every client.
+
+    def get_model_params(self) -> OrderedDict[str, Tensor]:
         """The global weights, copied to the CPU."""
-        return copy_state(self.model)
+        return OrderedDict(copy_state(self.model))
 
     def set_model_params(self, model_parameters: Mapping[str, Tensor]) -> None:
         """Load global weights; integer buffers stay integers."""
         load_state(self.model, model_parameters)
 
-    def aggregate(self, raw_client_model_or_grad_list: list[tuple[int, Mapping[str, Tensor]]]) -> State:
+    def aggregate(
+        self, raw_client_model_or_grad_list: list[tuple[int, Mapping[str, Tensor]]]
+    ) -> OrderedDict[str, Tensor]:
         """Average the clients' models; see :func:`fedml_spurious.learning.weighted_sum.average`."""
-        return average(raw_client_model_or_grad_list)
+        return OrderedDict(average(raw_client_model_or_grad_list))
 
     def test(
         self, test_data: Iterable[Any], device: torch.device, args: Any

@@ -14,6 +14,7 @@ from torch import nn
 
 from fedml_spurious.fedml_adapter.aggregator import SpuriousAggregator
 from fedml_spurious.fedml_adapter.arguments import read_arguments
+from fedml_spurious.fedml_adapter.snapshots import snapshot
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
 from fedml_spurious.learning.fedavg import Round, Share, run_rounds
 
@@ -93,7 +94,7 @@ class _FedMLAggregator:
         return self._aggregator.model  # type: ignore[no-any-return]  # FedML has no types
 
     def weights(self) -> Any:
-        return self._aggregator.get_model_params()
+        return snapshot(self._aggregator.get_model_params())
 
     def average(self, updates: Iterable[_Update]) -> None:
         kept, _ = self._aggregator.on_before_aggregation(list(updates))
@@ -110,7 +111,10 @@ def train_client(
     device: torch.device,
     args: Any,
 ) -> Any:
-    """Train one client in the round ``args.round_idx`` through FedML's hooks.
+    """Train one client in the round ``args.round_idx`` as FedML's runners do, with its hooks in their order.
+
+    What goes into the trainer and what comes out of it are copies: one that hands out its live weights, as
+    FedML's own do, or that trains in the dictionary that it is given, changes nobody else's.
 
     Args:
         trainer: any FedML trainer.
@@ -126,9 +130,9 @@ def train_client(
     """
     train_loader, test_loader = loaders
     trainer.set_id(client)
-    trainer.set_model_params(global_params)
     trainer.update_dataset(train_loader, test_loader, count)
+    trainer.set_model_params(snapshot(global_params))
     trainer.on_before_local_training(train_loader, device, args)
     trainer.train(train_loader, device, args)
     trainer.on_after_local_training(train_loader, device, args)
-    return trainer.get_model_params()
+    return snapshot(trainer.get_model_params())

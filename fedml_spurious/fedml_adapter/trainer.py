@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.learning.metrics import evaluate
-from fedml_spurious.learning.state_dicts import State, copy_state, load_state
+from fedml_spurious.learning.state_dicts import copy_state, load_state
 from fedml_spurious.learning.training import train_locally
 
 logger = logging.getLogger(__name__)
@@ -53,9 +54,9 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
         self.settings = read_arguments(args)
         self.last_loss: float | None = None
 
-    def get_model_params(self) -> State:
+    def get_model_params(self) -> OrderedDict[str, Tensor]:
         """The weights, copied to the CPU: later training does not change them."""
-        return copy_state(self.model)
+        return OrderedDict(copy_state(self.model))
 
     def set_model_params(self, model_parameters: Mapping[str, Tensor]) -> None:
         """Load weights; integer buffers arrive as floats from FedML's aggregation and become integers."""
