@@ -48,6 +48,7 @@ class SplitFolder:
         self.meta: SplitMeta = read_meta(_find_meta(self.folder, name))
         self.name = self.meta.name
         self.client_ids = tuple(sorted(self.meta.clients))
+        self._places = {client: place for place, client in enumerate(self.client_ids)}
         self.num_classes = self.meta.num_classes
         self.image_shape = self.meta.image_shape
         self._seals = 0
@@ -74,6 +75,15 @@ class SplitFolder:
                 )
             if verify and sha256_of(path) != expected.sha256:
                 raise InputError(f"{path}: edited or damaged (its checksum differs); make the splits again")
+
+    def index(self, client_id: str) -> int:
+        """Place of a client among the ids, from 0.
+
+        Raises:
+            InputError: there is no such client.
+        """
+        self._require_client(client_id)
+        return self._places[client_id]
 
     def count(self, client_id: str, split: str) -> int:
         """Number of samples of a client in a split; no split file is opened."""
@@ -104,6 +114,9 @@ class SplitFolder:
     def _require_known(self, client_id: str, split: str) -> None:
         if split not in SPLITS:
             raise InputError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+        self._require_client(client_id)
+
+    def _require_client(self, client_id: str) -> None:
         if client_id not in self.meta.clients:
             raise InputError(
                 f"{self.folder}: no client {client_id!r}; there are {self.client_ids[0]} to "

@@ -1,4 +1,4 @@
-"""Atomic files: a reader sees the old content or the new one, never half of it."""
+"""Atomic files, of which a reader sees the old content or the new one, and tables that grow by lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _flush_to_disk(draft)
         os.replace(draft, path)
     except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror or error}); nothing of it was kept. "
-            "Free space or permissions on that disk, then continue with --resume"
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         draft.unlink(missing_ok=True)
     _flush_to_disk(path.parent)
+
+
+def _not_written(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{path}: cannot be written ({error.strerror or error}); nothing of it was kept. "
+        "Free space or permissions on that disk, then continue with --resume"
+    )
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -73,24 +77,87 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV, atomically; ``None`` becomes an empty cell, floats keep every digit."""
+    write_text(path, _csv_text(columns, rows, header=True))
+
+
+def append_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Let a table grow by rows, which are on the disk when this returns.
+
+    Where there is no file, it is made with its header. A kill leaves the table with all rows, or with some of them and half a line. :func:`read_csv` drops that
+    half, and so does the next call.
+
+    Raises:
+        RunError: it could not be written; the table is as it was.
+    """
+    if not path.exists():
+        write_csv(path, columns, rows)
+        return
+    try:
+        with path.open("r+b", buffering=0) as stream:
+            end = _end_of_lines(stream)
+            stream.truncate(end)
+            try:
+                _append(stream, _csv_text(columns, rows, header=False).encode())
+            except OSError:
+                with suppress(OSError):
+                    stream.truncate(end)
+                raise
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _append(stream: io.FileIO, content: bytes) -> None:
+    stream.seek(0, os.SEEK_END)
+    left = memoryview(content)
+    while left:
+        left = left[stream.write(left) :]
+    os.fsync(stream.fileno())
+
+
+def _end_of_lines(stream: io.FileIO) -> int:
+    """Where the last whole line of a file ends."""
+    size = stream.seek(0, os.SEEK_END)
+    if size:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read(1) != b"\n":
+            stream.seek(0)
+            return stream.read().rfind(b"\n") + 1
+    return size
+
+
+def tidy_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, atomically, unless the file has these very bytes already."""
+    content = _csv_text(columns, rows, header=True)
+    if not path.exists() or path.read_bytes() != content.encode():
+        write_text(path, content)
+
+
+def _csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, header: bool) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
+    if header:
+        writer.writeheader()
     writer.writerows(rows)
-    write_text(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 _AGAIN = "remove the file and continue with --resume, which makes it again"
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file that :func:`write_csv` wrote; cells stay text.
+def read_csv(path: Path, *, grows: bool = False) -> list[dict[str, str]]:
+    """Read a CSV file that :func:`write_csv` or :func:`append_csv` wrote; cells stay text.
+
+    Args:
+        path: the file.
+        grows: whether lines are appended to it, so that half a line at its end is what a kill left, and is
+            dropped; it is damage otherwise.
 
     Raises:
         InputError: the file cannot be read or is cut short.
     """
     try:
-        text = path.read_bytes().decode()
+        content = path.read_bytes()
+        text = (content[: content.rfind(b"\n") + 1] if grows else content).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a table ({error}); {_AGAIN}") from None
     if not text.endswith("\n"):

@@ -215,13 +215,16 @@ class TrainArgs(Section):
 
 
 class ValidationArgs(Section):
-    """``validation_args``: how often the global model is measured.
+    """``validation_args``: how often the global model is measured and kept.
 
     Attributes:
         frequency_of_the_test: rounds between measurements of the global model; the last is always measured.
+        checkpoint_seconds: seconds between two checkpoints of the federated step, which are what a run that
+            was stopped goes on from; 0 keeps one after every round. The last round always has one.
     """
 
     frequency_of_the_test: Count = 10
+    checkpoint_seconds: NonNegative = 10.0
 
 
 class DeviceArgs(Section):

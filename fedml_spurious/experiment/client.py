@@ -133,7 +133,7 @@ class ClientStep:
     def view(self, p_seed: int) -> ClientView:
         """What a method may see of the client, with a seed of the personalization step."""
         return ClientView(
-            client=self.data.client_ids.index(self.client),
+            client=self.data.index(self.client),
             fl_seed=self.fl_seed,
             p_seed=p_seed,
             train=self.training.train,

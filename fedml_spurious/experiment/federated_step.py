@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.progress import Stage, stage
-from fedml_spurious.common.storage import read_json, write_csv, write_json
+from fedml_spurious.common.storage import append_csv, read_json, tidy_csv, write_json
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import accuracy_cells
 from fedml_spurious.experiment.context import RunContext
@@ -70,7 +71,8 @@ def train_global_models(run: RunContext) -> dict[int, nn.Module]:
 def train_global_model(run: RunContext, fl_seed: int, bar: Stage) -> nn.Module:
     """Train the global model of a seed, or take it where it is finished.
 
-    Every round ends with a checkpoint; a later call goes on from the last one, to the same bytes.
+    Now and then, and after the last round, a checkpoint is kept; a later call goes on from it, to the same
+    bytes.
 
     Args:
         run: the run.
@@ -96,25 +98,26 @@ def train_global_model(run: RunContext, fl_seed: int, bar: Stage) -> nn.Module:
         load_checked(model, checkpoint["model"], part / "checkpoint.pt")
         start, rows = checkpoint["rounds"], checkpoint["rows"]
         logger.info("global model fl%d: going on after %d rounds", fl_seed, start)
+    # A kill may have come after rounds that the last checkpoint does not know, or before its own.
+    tidy_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
     recorder = _Recorder(run, fl_seed, rows, bar)
     run.workers.train(fl_seed, model.to(run.device), start_round=start, after_round=recorder.record)
-    # A kill may have come between the last checkpoint and its row.
-    write_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
     save_tensors(part / "model.pt", copy_state(model))
     return model
 
 
 @dataclass
 class _Recorder:
-    """Measures and stores every finished round."""
+    """Measures every finished round and keeps its row, and a checkpoint where its turn has come."""
 
     run: RunContext
     fl_seed: int
     rows: list[dict[str, Any]]
     bar: Stage
+    kept: float = field(default_factory=time.monotonic)  # when the last checkpoint was there
 
     def record(self, finished: Round) -> None:
-        """Measure the round's model where its turn has come, write its row, then its checkpoint."""
+        """Measure the round's model and keep a checkpoint where their turn has come, and write the row."""
         last = self.run.settings.train_args.comm_round - 1
         every = self.run.settings.validation_args.frequency_of_the_test
         measured = finished.index % every == 0 or finished.index == last
@@ -131,13 +134,22 @@ class _Recorder:
             **metrics,
         }
         self.rows.append(row)
-        checkpoint = {"rounds": finished.index + 1, "model": copy_state(finished.model), "rows": self.rows}
         part = self.run.folder.global_part(self.fl_seed)
-        save_tensors(part / "checkpoint.pt", checkpoint)
-        write_csv(part / "rounds.csv", ROUND_COLUMNS, self.rows)
+        if finished.index == last or self._is_time():
+            checkpoint = {
+                "rounds": finished.index + 1,
+                "model": copy_state(finished.model),
+                "rows": self.rows,
+            }
+            save_tensors(part / "checkpoint.pt", checkpoint)
+            self.kept = time.monotonic()
+        append_csv(part / "rounds.csv", ROUND_COLUMNS, [row])
         self.run.folder.note("round", fl_seed=self.fl_seed, **row)
         accuracy = f"Acc_B {row['acc_b']:.3f}" if measured else ""
         self.bar.advance(f"fl{self.fl_seed} loss {row['train_loss']:.3f} {accuracy}")
+
+    def _is_time(self) -> bool:
+        return time.monotonic() - self.kept >= self.run.settings.validation_args.checkpoint_seconds
 
 
 def measure_global_model(workers: Workers, clients: Sequence[str]) -> dict[str, float | None]:

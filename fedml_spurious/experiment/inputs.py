@@ -92,7 +92,7 @@ def choose_clients(folder: SplitFolder, wanted: tuple[str, ...] | None, name: st
             "name some in personalization_args.clients, or make the splits with lower limits or another seed"
         )
     clients = wanted or named or folder.client_ids
-    unknown = [client for client in clients if client not in folder.client_ids]
+    unknown = [client for client in clients if client not in folder.meta.clients]
     if unknown:
         raise InputError(
             f"personalization_args.clients: no client {unknown[0]!r} in {name}; its clients are "

@@ -62,7 +62,7 @@ def personalize(
     with stage(run.console, "Personal models", total=total, done=0) as bar:
         # The first trials go together with all that needs no decision, so that a client is prepared once.
         first = [key for key in untuned if key.fl_seed == tuner.seeds[0]]
-        first += [key for key in tuner.references() if key not in first]
+        first = [*dict.fromkeys([*first, *tuner.references()])]
         while trials := tuner.wanted():
             executor.do([*first, *trials], bar)
             tuner.decide()

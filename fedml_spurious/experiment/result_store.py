@@ -8,17 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedml_spurious.common.storage import atomic_path, read_csv, read_json, write_csv, write_json
+from fedml_spurious.common.storage import (
+    append_csv,
+    atomic_path,
+    read_csv,
+    read_json,
+    tidy_csv,
+    write_csv,
+    write_json,
+)
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.learning.checkpoints import save_tensors
-from fedml_spurious.results.rows import ClientResult, read_results, write_results
+from fedml_spurious.results.rows import ClientResult, append_result, read_results, tidy_results, write_results
 
 TRAJECTORY_COLUMNS = (
     "client", "epoch", "batch", "acc_b", "acc_bc", "disparity", "loss_b", "loss_bc", "acc_adv", "loss_adv",
 )  # fmt: skip
 
-_DETAILS = "details.json"
+_DETAILS, _TRAJECTORY = "details.json", "trajectory.csv"
 _SELECTED, _LAST = "clients.csv", "clients_last.csv"
 _Part = dict[str, ClientResult]
 
@@ -27,7 +35,8 @@ class ResultStore:
     """Finished rows: one ``clients.csv`` per method, its options and pair of seeds.
 
     They are of the selected epoch; ``clients_last.csv`` beside it has those of the last epoch, and
-    ``details.json`` what a method tells of its way, by client.
+    ``details.json`` what a method tells of its way, by client. Rows are appended as they come, and stand in
+    the order of the clients when the run ends, so that nothing shows who was finished first.
 
     Args:
         folder: the run folder.
@@ -37,6 +46,8 @@ class ResultStore:
     def __init__(self, folder: RunFolder, *, models: bool = False) -> None:
         self.folder, self.models = folder, models
         self._parts: dict[Path, _Part] = {}
+        self._trajectories: dict[Path, set[str]] = {}  # clients in each trajectory.csv
+        self._told: dict[Path, dict[str, Any]] = {}  # details.json by folder
 
     def path(self, key: ResultKey) -> Path:
         """Where the work's method, seeds and options are kept."""
@@ -46,7 +57,7 @@ class ResultStore:
 
     def _part(self, path: Path) -> _Part:
         if path not in self._parts:
-            rows = read_results(path) if path.exists() else []
+            rows = read_results(path, grows=True) if path.exists() else []
             self._parts[path] = {row.client: row for row in rows}
         return self._parts[path]
 
@@ -73,16 +84,41 @@ class ResultStore:
         """Store an outcome at once; its row of ``clients.csv`` comes last and makes it count as done."""
         path = self.path(key)
         if outcome.trajectory:
-            _merge_trajectory(path / "trajectory.csv", key.client, outcome.trajectory)
+            self._add_trajectory(path / _TRAJECTORY, key.client, outcome.trajectory)
         if outcome.details:
-            found = _details(path) | {key.client: dict(outcome.details)}
+            found = self._details(path)
+            found[key.client] = dict(outcome.details)
             write_json(path / _DETAILS, {client: found[client] for client in sorted(found)})
         if outcome.state is not None:
             save_tensors(self._model(key), outcome.state)
         for name, row in ((_LAST, outcome.last), (_SELECTED, outcome.result)):
-            rows = self._part(path / name)
-            rows[key.client] = row
-            write_results(path / name, [rows[client] for client in sorted(rows)])
+            self._part(path / name)[key.client] = row
+            append_result(path / name, row)
+
+    def _add_trajectory(self, path: Path, client: str, rows: Sequence[dict[str, Any]]) -> None:
+        if path not in self._trajectories:
+            self._trajectories[path] = {row["client"] for row in _trajectory_rows(path)}
+        if client in self._trajectories[path]:
+            # A kill between trajectory and result leaves rows of a client that is done again.
+            before = [row for row in _trajectory_rows(path) if row["client"] != client]
+            write_csv(path, TRAJECTORY_COLUMNS, before)
+        append_csv(path, TRAJECTORY_COLUMNS, rows)
+        self._trajectories[path].add(client)
+
+    def _details(self, part: Path) -> dict[str, Any]:
+        if part not in self._told:
+            path = part / _DETAILS
+            self._told[part] = read_json(path) if path.exists() else {}
+        return self._told[part]
+
+    def _tidy(self) -> None:
+        """Put the rows of all files that grew into the order of the clients."""
+        for path, rows in self._parts.items():
+            if rows:
+                tidy_results(path, [rows[client] for client in sorted(rows)])
+        for path in {path.with_name(_TRAJECTORY) for path in self._parts}:
+            if path.exists():
+                tidy_csv(path, TRAJECTORY_COLUMNS, _in_order(_trajectory_rows(path)))
 
     def collect(self, plan: Sequence[ResultKey]) -> None:
         """Put the results of methods with options where those of other methods are.
@@ -98,13 +134,19 @@ class ResultStore:
         for target, keys in chosen.items():
             write_results(target / _LAST, [self.get_last(key) for key in keys])
             write_results(target / _SELECTED, [self.get(key) for key in keys])
-            rows = [row for key in keys for row in _trajectory(self.path(key), key.client)]
+            kept = {(self.path(key), key.client) for key in keys}
+            rows = [
+                row
+                for part in sorted({part for part, _ in kept})
+                for row in _trajectory_rows(part / _TRAJECTORY)
+                if (part, row["client"]) in kept
+            ]
             # Files of other options, whose results were there before, must not stay.
             if rows:
-                write_csv(target / "trajectory.csv", TRAJECTORY_COLUMNS, rows)
+                write_csv(target / _TRAJECTORY, TRAJECTORY_COLUMNS, _in_order(rows))
             else:
-                (target / "trajectory.csv").unlink(missing_ok=True)
-            details = {key.client: _details(self.path(key)).get(key.client) for key in keys}
+                (target / _TRAJECTORY).unlink(missing_ok=True)
+            details = {key.client: self._details(self.path(key)).get(key.client) for key in keys}
             if any(details.values()):
                 write_json(target / _DETAILS, {client: found for client, found in details.items() if found})
             else:
@@ -112,29 +154,21 @@ class ResultStore:
         self.collect_models(plan)
 
     def collect_models(self, plan: Sequence[ResultKey]) -> None:
-        """Put the models of methods with options where those of other methods are."""
+        """Put the models of methods with options where those of other methods are, when all rows are there."""
+        self._tidy()
         for key in plan:
             if key.values():
                 target = self.folder.personal_part(key.method, key.fl_seed, key.p_seed)
                 _link(self._model(key), target / "models")
 
 
-def _trajectory(part: Path, client: str) -> list[dict[str, str]]:
-    path = part / "trajectory.csv"
-    return [row for row in read_csv(path) if row["client"] == client] if path.exists() else []
+def _trajectory_rows(path: Path) -> list[dict[str, str]]:
+    return read_csv(path, grows=True) if path.exists() else []
 
 
-def _details(part: Path) -> dict[str, Any]:
-    path = part / _DETAILS
-    return read_json(path) if path.exists() else {}
-
-
-def _merge_trajectory(path: Path, client: str, rows: Sequence[dict[str, Any]]) -> None:
-    # A kill between trajectory and result leaves rows of a client that is done again.
-    before = [row for row in read_csv(path) if row["client"] != client] if path.exists() else []
-    # Sorting keeps the order of a client's rows, and does not show who was finished first.
-    merged = sorted([*before, *rows], key=lambda row: str(row["client"]))
-    write_csv(path, TRAJECTORY_COLUMNS, merged)
+def _in_order(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    # Sorting keeps the order of a client's rows.
+    return sorted(rows, key=lambda row: row["client"])
 
 
 def _link(model: Path, folder: Path) -> None:

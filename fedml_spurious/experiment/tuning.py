@@ -106,6 +106,7 @@ class Tuner:
 
     def __init__(self, settings: Settings, store: ResultStore, clients: Sequence[str]) -> None:
         self.settings, self.store, self.clients = settings, store, tuple(clients)
+        self._places = {client: place for place, client in enumerate(self.clients)}
         self.experiment = settings.experiment_args
         self.seeds = settings.fl_seeds[0], self.experiment.personalization_seeds[0]
         self.grids = settings.grids()
@@ -155,7 +156,7 @@ class Tuner:
         options = self.settings.options(method)
         if options is None or method not in self.grids:
             return options
-        index = 0 if self._shared else self.clients.index(client)
+        index = 0 if self._shared else self._places[client]
         # The values are as the method's options take them; see Settings.grids.
         chosen = {step.coefficient: step.chosen for step in self._chosen[method][index]}
         return options.model_copy(update=chosen)

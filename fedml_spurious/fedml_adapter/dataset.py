@@ -96,7 +96,7 @@ def fedml_dataset(folder: SplitFolder, client_ids: Sequence[str], *, batch_size:
     Raises:
         InputError: a client does not exist.
     """
-    unknown = [client for client in client_ids if client not in folder.client_ids]
+    unknown = [client for client in client_ids if client not in folder.meta.clients]
     if unknown:
         raise InputError(f"{folder.folder}: no client {unknown[0]!r}")
     train, test = ClientSplit(folder, client_ids, "train"), ClientSplit(folder, client_ids, "test")

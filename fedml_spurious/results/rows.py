@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.storage import read_csv, write_csv
+from fedml_spurious.common.storage import append_csv, read_csv, tidy_csv, write_csv
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.results.averages import Spread, client_mean, disparity, spread, weighted_mean
 from fedml_spurious.results.method_names import BASELINE, GLOBAL, HEADLINE
@@ -83,15 +83,30 @@ def write_results(path: Path, results: Iterable[ClientResult]) -> None:
     write_csv(path, COLUMNS, [vars(result) for result in results])
 
 
-def read_results(path: Path) -> list[ClientResult]:
-    """Read what :func:`write_results` wrote.
+def append_result(path: Path, result: ClientResult) -> None:
+    """Append a row, which is on the disk when this returns; see :func:`append_csv`."""
+    append_csv(path, COLUMNS, [vars(result)])
+
+
+def tidy_results(path: Path, results: Iterable[ClientResult]) -> None:
+    """Write rows as :func:`write_results` does, unless the file has these very bytes already."""
+    tidy_csv(path, COLUMNS, [vars(result) for result in results])
+
+
+def read_results(path: Path, *, grows: bool = False) -> list[ClientResult]:
+    """Read what :func:`write_results` and :func:`append_result` wrote.
+
+    Args:
+        path: the file.
+        grows: whether rows are appended to it, so that half a row at its end is dropped; see
+            :func:`read_csv`.
 
     Raises:
         InputError: the file is absent or is no such table.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the results of a finished run")
-    rows = read_csv(path)
+    rows = read_csv(path, grows=grows)
     try:
         return [ClientResult(**{name: _parse(name, row[name]) for name in COLUMNS}) for row in rows]
     except (KeyError, ValueError, TypeError) as error:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fedml_spurious.common.errors import InputError
+from fedml_spurious.common import storage
+from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.common.storage import (
+    append_csv,
     atomic_path,
+    read_csv,
     require_writable_folder,
     sha256_of,
     write_csv,
@@ -35,6 +41,47 @@ def test_an_exception_while_writing_keeps_the_old_content(tmp_path: Path) -> Non
 def test_floats_keep_every_digit_and_nothing_is_an_empty_cell(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", ["a", "b"], [{"a": 0.1 + 0.2, "b": None}])
     assert (tmp_path / "t.csv").read_text() == "a,b\n0.30000000000000004,\n"
+
+
+def test_a_table_grows_by_lines_as_if_it_were_written_at_once(tmp_path: Path) -> None:
+    rows = [{"a": number, "b": None if number % 2 else 0.1 * number} for number in range(5)]
+    for row in rows:
+        append_csv(tmp_path / "grown.csv", ["a", "b"], [row])
+    write_csv(tmp_path / "written.csv", ["a", "b"], rows)
+    assert (tmp_path / "grown.csv").read_bytes() == (tmp_path / "written.csv").read_bytes()
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_half_a_line_is_dropped_wherever_a_kill_cut_it(cut: int, tmp_path: Path) -> None:
+    path, rows = tmp_path / "t.csv", [{"a": "1", "b": "2"}, {"a": "3", "b": "\u00e9\u00e9"}]
+    write_csv(path, ["a", "b"], rows)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: -len("3,\u00e9\u00e9\n".encode()) + cut - 1])
+    assert read_csv(path, grows=True) == rows[:1]
+    append_csv(path, ["a", "b"], rows[1:])
+    assert path.read_bytes() == whole
+
+
+def test_half_a_line_of_what_is_written_at_once_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,")
+    with pytest.raises(InputError, match="cut short"):
+        read_csv(tmp_path / "t.csv")
+
+
+def test_a_disk_that_is_full_leaves_a_growing_table_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, append = tmp_path / "t.csv", storage._append
+    append_csv(path, ["a"], [{"a": 1}])
+
+    def full(stream: Any, content: bytes) -> None:
+        append(stream, content[:2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(storage, "_append", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        append_csv(path, ["a"], [{"a": 1234}])
+    assert path.read_text() == "a\n1\n"
 
 
 def test_sha256_of_a_known_text(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_whole_number_in_a_grid_is_the_value_that_was_tried(
         ("config.yaml", "experiment_args:\n", "is no configuration that a run wrote"),
         (
             "personal/ft/fl0_p0/clients.csv",
-            "dataset,method\nd",
+            "dataset,meth",
             "its last line is cut short; remove the file",
         ),
         ("personal/ft/fl0_p0/clients.csv", "dataset\nd,ft\n", "line 2 has another number of cells"),

@@ -76,28 +76,38 @@ class Killed(BaseException):
     """Stands for a kill: nothing may catch it."""
 
 
-@pytest.mark.parametrize("survived", [3, 8, 13, 20, 26, 33])
-def test_a_run_stopped_between_any_two_writes_resumes_to_the_same_bytes(
+@pytest.mark.parametrize("survived", [3, 8, 13, 20, 28, 38, 61, 64])
+def test_a_run_stopped_in_any_write_resumes_to_the_same_bytes(
     survived: int,
     finished: Finished,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reference, config, _ = finished
-    writes = 0
+    writes, append = 0, storage._append
 
-    def replace(source: Any, target: Any) -> None:
+    def is_last() -> bool:
         nonlocal writes
         writes += 1
-        if writes > survived:
+        return writes > survived
+
+    def replace(source: Any, target: Any) -> None:
+        if is_last():
             raise Killed
         os.rename(source, target)
+
+    def half(stream: Any, content: bytes) -> None:
+        if is_last():
+            append(stream, content[: len(content) // 2])
+            raise Killed
+        append(stream, content)
 
     folder = tmp_path / "run"
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(config))
     with monkeypatch.context() as patch:
         patch.setattr(storage.os, "replace", replace)
+        patch.setattr(storage, "_append", half)
         with pytest.raises(Killed):
             main.main(["run", "--cf", str(path), "--output", str(folder)], standalone_mode=False)
     assert not (folder / "results.csv").exists()
@@ -106,8 +116,12 @@ def test_a_run_stopped_between_any_two_writes_resumes_to_the_same_bytes(
     assert without_time(folder) == without_time(reference)
     assert without_time(folder, "results_last.csv") == without_time(reference, "results_last.csv")
     require_nothing_done_twice(folder)
+    for name in ("ft/fl0_p0", "ours/fl1_p0"):
+        again, before = (without_time(place, f"personal/{name}/clients.csv") for place in (folder, reference))
+        assert again == before
     for part in (
         "personal/ours/fl1_p0/trajectory.csv",
+        "personal/ft/fl0_p0/trajectory.csv",
         *(
             f"global/fl{seed}/{name}"
             for seed in (0, 1)

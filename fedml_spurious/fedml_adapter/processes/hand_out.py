@@ -41,32 +41,37 @@ class HandOut(Generic[TaskT]):
     """
 
     def __init__(self, tasks: Sequence[TaskT], owners: Mapping[str, int] | None) -> None:
-        self.owners = owners
-        self._waiting: dict[str, deque[TaskT]] = {}
+        # By owner, so that a worker never looks through the clients of others; None owns where all do.
+        self._owners = owners
+        self._waiting: dict[int | None, dict[str, deque[TaskT]]] = {}
         self._held: dict[int, str] = {}
         for task in tasks:
-            self._waiting.setdefault(task.client, deque()).append(task)
+            waiting = self._waiting.setdefault(None if owners is None else owners[task.client], {})
+            waiting.setdefault(task.client, deque()).append(task)
 
     def __len__(self) -> int:
-        return sum(len(tasks) for tasks in self._waiting.values())
+        return sum(len(tasks) for waiting in self._waiting.values() for tasks in waiting.values())
+
+    def __bool__(self) -> bool:
+        return any(self._waiting.values())
 
     def next_for(self, rank: int) -> TaskT | None:
         """The next task of a worker, or None where nothing is left that it could do."""
-        client = self._client_for(rank)
+        waiting = self._waiting.get(None if self._owners is None else rank, {})
+        client = self._client_for(rank, waiting)
         if client is None:
             return None
         self._held[rank] = client
-        tasks = self._waiting[client]
+        tasks = waiting[client]
         task = tasks.popleft()
         if not tasks:
-            del self._waiting[client]
+            del waiting[client]
         return task
 
-    def _client_for(self, rank: int) -> str | None:
-        if self._held.get(rank) in self._waiting:
+    def _client_for(self, rank: int, waiting: Mapping[str, deque[TaskT]]) -> str | None:
+        if self._held.get(rank) in waiting:
             return self._held[rank]
-        mine = [c for c in self._waiting if self.owners is None or self.owners[c] == rank]
         held = {client for other, client in self._held.items() if other != rank}
-        free = [client for client in mine if client not in held]
+        free = next((client for client in waiting if client not in held), None)
         # Of clients that others hold, the one with the most left.
-        return free[0] if free else max(mine, key=lambda client: len(self._waiting[client]), default=None)
+        return free or max(waiting, key=lambda client: len(waiting[client]), default=None)
