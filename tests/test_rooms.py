@@ -21,6 +21,7 @@ ROOMS = (
     "fedml_spurious.results",
     "fedml_spurious.figures",
     "fedml_spurious.learning",
+    "fedml_spurious.analysis",
     "fedml_spurious.personalization",
     "fedml_spurious.config",
     "fedml_spurious.experiment",
