@@ -103,6 +103,7 @@ setup(
         "gdown",  # what torchvision fetches CelebA with
         "h5py",
         "jinja2",
+        "loky",
         "matplotlib",
         "pillow",
         "pydantic>=2",

@@ -182,6 +182,52 @@ def figure(name: str | None, runs: tuple[str, ...], listing: bool, out: str, for
         write_figure(name, runs, out=out, form=form)
 
 
+@main.command()
+@click.option(
+    "--cf",
+    "--yaml_config_file",
+    "config",
+    required=True,
+    metavar="CONFIG",
+    help="YAML file, or the name of one that ships with the package.",
+)
+@click.option(
+    "--grid",
+    "grid",
+    multiple=True,
+    metavar="SECTION.KEY=[...]",
+    help="A key and its values; may be repeated, and every combination is run.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Replace a value in all cells."
+)
+@click.option("--out", required=True, metavar="DIR", help="Folder of the sweep.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Runs at a time; by default as the cores allow."
+)
+@friendly
+def sweep(config: str, grid: tuple[str, ...], overrides: tuple[str, ...], out: str, jobs: int | None) -> None:
+    """Run a configuration with every combination of values and every federated seed, and join the results.
+
+    The same command goes on where it stopped; values may be added to the grid.
+    """
+    _share_cores()
+    # Torch takes seconds to import, which --help must not wait for; and it reads what was set just now.
+    from rich.console import Console
+
+    # The same.
+    from fedml_spurious.config.file import find_config
+    from fedml_spurious.sweep.command import sweep as run_sweep
+    from fedml_spurious.sweep.grid import parse_grid
+
+    axes = parse_grid(grid)
+    try:
+        run_sweep(find_config(config), overrides, axes, Path(out), jobs=jobs, console=Console(stderr=True))
+    except KeyboardInterrupt:
+        click.echo("Interrupted. What is finished is kept; the same command goes on.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
 @main.group(cls=_Partitions)
 def partition() -> None:
     """Make client split files; the same as ``python -m data_partition.NAME``."""

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,18 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def link_or_copy(source: Path, path: Path) -> None:
+    """Give a file a second name, which takes no space; where the disk has no links, copy it.
+
+    Only for files that are replaced and never changed, such as models; not for tables that grow.
+    """
+    with atomic_path(path) as draft:
+        try:
+            os.link(source, draft)
+        except OSError:
+            shutil.copyfile(source, draft)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

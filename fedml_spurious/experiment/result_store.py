@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fedml_spurious.common.storage import (
     append_csv,
-    atomic_path,
+    link_or_copy,
     read_csv,
     read_json,
     tidy_csv,
@@ -172,12 +170,8 @@ def _in_order(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _link(model: Path, folder: Path) -> None:
-    """Give a model a second name, which takes no space; where the disk has no links, copy it."""
+    """Give a model a second name."""
     if not model.exists():
         (folder / model.name).unlink(missing_ok=True)  # of other options, whose results were there before
         return
-    with atomic_path(folder / model.name) as draft:
-        try:
-            os.link(model, draft)
-        except OSError:
-            shutil.copyfile(model, draft)
+    link_or_copy(model, folder / model.name)

@@ -109,13 +109,18 @@ class RunFolder:
             ) from error
 
 
+def config_text(settings: Settings) -> str:
+    """What ``config.yaml`` says of a run with these settings."""
+    return yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+
 def write_config(folder: RunFolder, settings: Settings) -> None:
     """Write the resolved configuration, which can be run again with ``--cf``, and the environment.
 
     Results of another configuration are removed: they are put together anew from the rows that are kept, and
     until then nobody may take them for results of this one.
     """
-    content = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    content = config_text(settings)
     if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != content:
         for name in _DERIVED:
             (folder.path / name).unlink(missing_ok=True)

@@ -106,9 +106,17 @@ def read_results(path: Path, *, grows: bool = False) -> list[ClientResult]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the results of a finished run")
-    rows = read_csv(path, grows=grows)
+    return [parse_row(path, row) for row in read_csv(path, grows=grows)]
+
+
+def parse_row(path: Path, row: Mapping[str, str]) -> ClientResult:
+    """The row in cells that are text, of which there may be more than those of a row.
+
+    Raises:
+        InputError: a cell is absent or broken; the text names ``path``.
+    """
     try:
-        return [ClientResult(**{name: _parse(name, row[name]) for name in COLUMNS}) for row in rows]
+        return ClientResult(**{name: _parse(name, row[name]) for name in COLUMNS})
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path}: broken table ({error}); expected the columns {','.join(COLUMNS)}"

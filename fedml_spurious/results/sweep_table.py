@@ -1,0 +1,114 @@
+"""The runs of a sweep as one table: a row per cell, seeds, method, options, epoch and client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.storage import read_csv, read_json, write_csv, write_json
+from fedml_spurious.results.rows import COLUMNS, ClientResult, Epoch, parse_row
+from fedml_spurious.results.stored_rows import StoredRow, stored_rows
+
+INDEX, TABLE = "sweep.json", "sweep.csv"
+_FINAL = {True: "1", False: "0"}
+
+
+@dataclass(frozen=True)
+class SweptRun:
+    """A run of a sweep.
+
+    Attributes:
+        folder: its folder, below that of the sweep.
+        cell: value by key of the grid.
+    """
+
+    folder: str
+    cell: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SweptRow:
+    """A stored row with the values of its cell, as text.
+
+    Attributes:
+        cell: value by key of the grid.
+        stored: the row.
+    """
+
+    cell: Mapping[str, str]
+    stored: StoredRow
+
+
+def write_index(out: Path, keys: Sequence[str], runs: Sequence[SweptRun]) -> None:
+    """Write which runs a sweep has, finished or not.
+
+    Args:
+        out: folder of the sweep.
+        keys: of the grid.
+        runs: the runs.
+
+    Raises:
+        InputError: the folder holds a sweep over other keys.
+    """
+    path = out / INDEX
+    if path.exists():
+        before = read_json(path, "keys", "runs")["keys"]
+        if sorted(before) != sorted(keys):
+            raise InputError(
+                f"{out}: holds a sweep over {', '.join(before) or 'seeds alone'}, this one is over "
+                f"{', '.join(keys) or 'seeds alone'}; give another --out"
+            )
+    content = [{"folder": run.folder, "cell": dict(run.cell)} for run in runs]
+    write_json(path, {"keys": list(keys), "runs": content})
+
+
+def join_sweep(out: Path) -> Path:
+    """Write the table of whatever the runs of a sweep have stored so far.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: there is no sweep, or a file is broken.
+    """
+    index = read_json(out / INDEX, "keys", "runs")
+    keys = index["keys"]
+    rows = [row for run in index["runs"] for row in _rows(out, run["folder"], run["cell"])]
+    write_csv(out / TABLE, ["run", *keys, "epoch", "final", "options", *COLUMNS], rows)
+    return out / TABLE
+
+
+def _rows(out: Path, folder: str, cell: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in cell.items()}
+    for stored in stored_rows(out / folder):
+        kind = {"epoch": stored.epoch, "final": _FINAL[stored.final], "options": stored.options}
+        yield {"run": folder, **values, **kind, **vars(stored.row)}
+
+
+def read_sweep(path: Path) -> list[SweptRow]:
+    """Read the table of a sweep.
+
+    Args:
+        path: the table, or the folder of the sweep.
+
+    Raises:
+        InputError: it is absent, or no such table.
+    """
+    path = path / TABLE if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected the table of a sweep (fedml-spurious sweep)")
+    return [_swept(path, row) for row in read_csv(path)]
+
+
+def _swept(path: Path, row: Mapping[str, str]) -> SweptRow:
+    known = {"run", "epoch", "final", "options", *COLUMNS}
+    if not known <= row.keys() or row["epoch"] not in ("selected", "last"):
+        raise InputError(f"{path}: is no table of a sweep; expected {TABLE} of fedml-spurious sweep")
+    result: ClientResult = parse_row(path, row)
+    epoch: Epoch = "selected" if row["epoch"] == "selected" else "last"
+    stored = StoredRow(result, row["options"], epoch, row["final"] == _FINAL[True])
+    return SweptRow({key: value for key, value in row.items() if key not in known}, stored)

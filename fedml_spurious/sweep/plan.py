@@ -1,0 +1,154 @@
+"""The runs of a sweep, the split files that they share, and the global models that they share."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.config.file import load_settings
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.federated_step import identity
+from fedml_spurious.experiment.inputs import splits_folder
+from fedml_spurious.experiment.run_folder import RunFolder, config_text
+from fedml_spurious.sweep.grid import Axis, Cell, as_json, cell_name, cells_of
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Split files that one or more runs read.
+
+    Attributes:
+        config: the configuration whose partition makes them.
+        overrides: as for the runs.
+        fl_seed: federated seed, which the partition may take as its own.
+        folder: where they go.
+    """
+
+    config: Path
+    overrides: tuple[str, ...]
+    fl_seed: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One cell with one federated seed, which ``fedml-spurious run`` would run to the same results.
+
+    Attributes:
+        config: the configuration.
+        overrides: ``section.key=value`` of the sweep, of the cell, and for seed and split files.
+        cell: the values of the cell.
+        fl_seed: the federated seed.
+        folder: run folder.
+        splits: split files that are made for it; None where the configuration names some.
+    """
+
+    config: Path
+    overrides: tuple[str, ...]
+    cell: Cell
+    fl_seed: int
+    folder: Path
+    splits: Splits | None
+
+    @property
+    def name(self) -> str:
+        """Cell and seed, for messages."""
+        return f"{cell_name(self.cell)} fl{self.fl_seed}"
+
+    def settings(self) -> Settings:
+        """Settings of the run."""
+        return load_settings(self.config, self.overrides)
+
+    def is_finished(self) -> bool:
+        """Whether everything is there, of just this configuration."""
+        # A run writes its LaTeX table last, and removes it first when its configuration changes.
+        if not (self.folder / "table.tex").is_file():
+            return False
+        return RunFolder(self.folder).config.read_text(encoding="utf-8") == config_text(self.settings())
+
+    def command(self) -> str:
+        """The command that runs it alone."""
+        sets = "".join(f" --set {shlex.quote(item)}" for item in self.overrides)
+        where = shlex.quote(str(self.folder))
+        return f"fedml-spurious run --cf {shlex.quote(str(self.config))}{sets} --output {where} --resume"
+
+
+def plan_runs(config: Path, overrides: Sequence[str], axes: Sequence[Axis], out: Path) -> list[SweepRun]:
+    """Every cell with every federated seed; all settings are checked.
+
+    Args:
+        config: the configuration.
+        overrides: ``section.key=value`` for all cells.
+        axes: of the grid.
+        out: folder of the sweep.
+
+    Raises:
+        InputError: settings of a cell are wrong.
+    """
+    runs = []
+    for cell in cells_of(axes):
+        chosen = (*overrides, *(f"{key}={as_json(value)}" for key, value in cell.items()))
+        try:
+            settings = load_settings(config, chosen)
+        except InputError as error:
+            raise InputError(f"cell {cell_name(cell)}: {error}") from None
+        if settings.comm_args.backend != "sp":
+            raise InputError(
+                f"comm_args.backend: is {settings.comm_args.backend}; a sweep runs every cell in one process "
+                "and several cells at a time (--jobs), so set it to sp"
+            )
+        runs += [_plan_run(config, chosen, settings, cell, seed, out) for seed in settings.fl_seeds]
+    return runs
+
+
+def _plan_run(
+    config: Path, overrides: tuple[str, ...], settings: Settings, cell: Cell, fl_seed: int, out: Path
+) -> SweepRun:
+    splits, own = (
+        _splits(config, overrides, settings, fl_seed, out),
+        [f"experiment_args.fl_seeds=[{fl_seed}]"],
+    )
+    if splits is not None:
+        place = as_json(str(splits.folder))
+        own += ["data_args.partition=null", "data_args.raw=null", f"data_args.data_cache_dir={place}"]
+    folder = out / "runs" / cell_name(cell) / f"fl{fl_seed}"
+    return SweepRun(config, (*overrides, *own), cell, fl_seed, folder, splits)
+
+
+def _splits(
+    config: Path, overrides: tuple[str, ...], settings: Settings, fl_seed: int, out: Path
+) -> Splits | None:
+    """Split files in a folder named by all that determines them; None where nothing has to be made."""
+    chosen = settings.data_args
+    if chosen.partition is None:
+        return None
+    options = chosen.partition.of(fl_seed).model_dump(mode="json")
+    determined_by = as_json([chosen.dataset, options, chosen.raw])
+    digest = hashlib.sha256(determined_by.encode()).hexdigest()[:16]
+    return Splits(config, overrides, fl_seed, (out / "splits" / f"{chosen.dataset}-{digest}").resolve())
+
+
+def by_global_model(runs: Sequence[SweepRun]) -> tuple[list[SweepRun], list[tuple[SweepRun, Path]]]:
+    """Which runs train a global model, and which take it from one of those.
+
+    Args:
+        runs: whose split files are there; those that are finished come first.
+
+    Returns:
+        The first run of every global model; and the others, each with the folder of its first.
+    """
+    first: dict[str, SweepRun] = {}
+    others = []
+    for run in runs:
+        settings = run.settings()
+        place = splits_folder(settings, RunFolder(run.folder), run.fl_seed)
+        data = SplitFolder(place, name=settings.data_args.dataset, verify=False)
+        leader = first.setdefault(identity(settings, data, run.fl_seed)["sha256"], run)
+        if leader is not run:
+            others.append((run, leader.folder))
+    return list(first.values()), others
