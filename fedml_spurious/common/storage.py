@@ -96,8 +96,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
 def append_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Let a table grow by rows, which are on the disk when this returns.
 
-    Where there is no file, it is made with its header. A kill leaves the table with all rows, or with some of them and half a line. :func:`read_csv` drops that
-    half, and so does the next call.
+    Where there is no file, it is made with its header. A kill leaves the table with all rows, or with some of
+    them and half a line. :func:`read_csv` drops that half, and so does the next call.
 
     Raises:
         RunError: it could not be written; the table is as it was.

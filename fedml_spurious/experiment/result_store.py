@@ -152,7 +152,7 @@ class ResultStore:
         self.collect_models(plan)
 
     def collect_models(self, plan: Sequence[ResultKey]) -> None:
-        """Put the models of methods with options where those of other methods are, when all rows are there."""
+        """Put models of methods with options where those of others are, when all rows are there."""
         self._tidy()
         for key in plan:
             if key.values():

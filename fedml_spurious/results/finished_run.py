@@ -75,13 +75,13 @@ def load_run(path: Path, epoch: Epoch = "selected") -> FinishedRun:
         )
     config = _read_config(path / "config.yaml")
     results = tuple(read_results(file))
-    fingerprints = _fingerprints(path)
-    shared = len(set(fingerprints.values())) <= 1
+    found = fingerprints(path)
+    shared = len(set(found.values())) <= 1
     _require_whole(file, config, results, shared_clients=shared)
     grids = config.get("experiment_args", {}).get("grids") or {}
     tuned = [method for method in grids if method in {row.method for row in results}]
     decisions = read_decisions(path, tuned)
-    return FinishedRun(path, config, results, decisions, read_budgets(path), fingerprints, epoch)
+    return FinishedRun(path, config, results, decisions, read_budgets(path), found, epoch)
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
@@ -96,7 +96,7 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _fingerprints(path: Path) -> dict[int, str]:
+def fingerprints(path: Path) -> dict[int, str]:
     """What every global model of the run says of its split files."""
     fingerprints = {}
     for found in sorted(path.glob("global/fl*/identity.json")):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedml_spurious.results.finished_run import fingerprints
 from fedml_spurious.results.rows import RESULT_FILES, ClientResult, Epoch, read_results
 
 CLIENT_FILES: dict[Epoch, str] = {"selected": "clients.csv", "last": "clients_last.csv"}
@@ -21,12 +22,14 @@ class StoredRow:
             where it has none.
         epoch: of which epoch the model is.
         final: whether it is in the results of a finished run; else it was tried, or the run goes on.
+        splits: SHA-256 of the split files, which tells clients of one federated seed from those of another.
     """
 
     row: ClientResult
     options: str
     epoch: Epoch
     final: bool
+    splits: str
 
 
 def stored_rows(run: Path) -> Iterator[StoredRow]:
@@ -38,15 +41,16 @@ def stored_rows(run: Path) -> Iterator[StoredRow]:
     Raises:
         InputError: a file is broken.
     """
+    splits = fingerprints(run)
     for epoch, name in CLIENT_FILES.items():
         results = run / RESULT_FILES[epoch]
         final = set(read_results(results)) if results.is_file() else set()
         for method in sorted((run / "personal").glob("*")):
             for options, path in _parts(method, name):
-                # A kill may leave a client twice, of which the later holds, and rows in the order of the work.
+                # A kill may leave a client twice, of which the later holds, and rows in the order of work.
                 rows = {row.client: row for row in read_results(path, grows=True)}
-                for client in sorted(rows):
-                    yield StoredRow(rows[client], options, epoch, rows[client] in final)
+                for _, row in sorted(rows.items()):
+                    yield StoredRow(row, options, epoch, row in final, splits.get(row.fl_seed, ""))
 
 
 def _parts(method: Path, name: str) -> list[tuple[str, Path]]:

@@ -14,6 +14,7 @@ from fedml_spurious.results.rows import COLUMNS, ClientResult, Epoch, parse_row
 from fedml_spurious.results.stored_rows import StoredRow, stored_rows
 
 INDEX, TABLE = "sweep.json", "sweep.csv"
+_KINDS = ("epoch", "final", "options", "splits")
 _FINAL = {True: "1", False: "0"}
 
 
@@ -78,15 +79,15 @@ def join_sweep(out: Path) -> Path:
     index = read_json(out / INDEX, "keys", "runs")
     keys = index["keys"]
     rows = [row for run in index["runs"] for row in _rows(out, run["folder"], run["cell"])]
-    write_csv(out / TABLE, ["run", *keys, "epoch", "final", "options", *COLUMNS], rows)
+    write_csv(out / TABLE, ["run", *keys, *_KINDS, *COLUMNS], rows)
     return out / TABLE
 
 
 def _rows(out: Path, folder: str, cell: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in cell.items()}
     for stored in stored_rows(out / folder):
-        kind = {"epoch": stored.epoch, "final": _FINAL[stored.final], "options": stored.options}
-        yield {"run": folder, **values, **kind, **vars(stored.row)}
+        kinds = (stored.epoch, _FINAL[stored.final], stored.options, stored.splits)
+        yield {"run": folder, **values, **dict(zip(_KINDS, kinds, strict=True)), **vars(stored.row)}
 
 
 def read_sweep(path: Path) -> list[SweptRow]:
@@ -105,10 +106,10 @@ def read_sweep(path: Path) -> list[SweptRow]:
 
 
 def _swept(path: Path, row: Mapping[str, str]) -> SweptRow:
-    known = {"run", "epoch", "final", "options", *COLUMNS}
+    known = {"run", *_KINDS, *COLUMNS}
     if not known <= row.keys() or row["epoch"] not in ("selected", "last"):
         raise InputError(f"{path}: is no table of a sweep; expected {TABLE} of fedml-spurious sweep")
     result: ClientResult = parse_row(path, row)
     epoch: Epoch = "selected" if row["epoch"] == "selected" else "last"
-    stored = StoredRow(result, row["options"], epoch, row["final"] == _FINAL[True])
+    stored = StoredRow(result, row["options"], epoch, row["final"] == _FINAL[True], row["splits"])
     return SweptRow({key: value for key, value in row.items() if key not in known}, stored)

@@ -139,6 +139,7 @@ def test_the_table_has_every_row_of_every_run(swept: Swept) -> None:
             [row[c] for c in columns] for row in expected
         )
     assert {row["final"] for row in table} == {"1"}
+    assert len({(row["fl_seed"], row["splits"]) for row in table}) == 2
     assert all(row[LAM] == row["lam_adv"] for row in table if row["method"] == "ours")
     assert {row["options"] for row in table if row["method"] == "ours"} == {
         "lam_adv=0.1,lam_l2=0.1", "lam_adv=1.0,lam_l2=0.1",
