@@ -18,5 +18,12 @@ class RunError(RuntimeError):
     """The input is right and the work failed all the same, for example on a full disk (exit status 1)."""
 
 
+class DivergedError(RunError):
+    """A loss, a weight, an output or a gradient is no finite number: what was trained is no model.
+
+    Wherever it arises it says which; whoever knows the round, the client or the method adds it.
+    """
+
+
 class SealedError(RuntimeError):
     """The bias-conflicting test set was read while something was trained, tuned or selected."""

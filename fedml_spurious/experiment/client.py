@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
@@ -23,6 +25,7 @@ from fedml_spurious.learning.client_data import (
     load_test_data,
     load_training_data,
 )
+from fedml_spurious.learning.finite import require_finite_weights
 from fedml_spurious.learning.metrics import Evaluation, evaluate
 from fedml_spurious.learning.state_dicts import copy_state, load_state
 from fedml_spurious.personalization.base import (
@@ -33,7 +36,7 @@ from fedml_spurious.personalization.base import (
     Personalizer,
 )
 from fedml_spurious.results.averages import disparity
-from fedml_spurious.results.rows import ClientResult
+from fedml_spurious.results.rows import DIVERGED, ClientResult
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +95,13 @@ class ClientStep:
         return Labelled(self.attack(self.model, biased.x, biased.y), biased.y)
 
     def run(self, key: ResultKey) -> Outcome:
-        """Personalize as the work says, and measure."""
+        """Personalize as the work says, and measure.
+
+        A personal model that diverges is an answer too: a row without measurements that says so.
+
+        Raises:
+            DivergedError: the outputs of the global model are not finite.
+        """
         if key.options is None or key.p_seed is None:
             return _same(self._result(key, self.model, val_acc=self._val_accuracy(self.model)))
         method = self.settings.method_type(key.method)(key.options)
@@ -100,22 +109,42 @@ class ClientStep:
         started = time.perf_counter()
         with self.data.sealed():
             reason = method.not_applicable(self.view(key.p_seed))
-        personal = None if reason else self.personalize(method, key.p_seed, self._observer(rows))
-        seconds = time.perf_counter() - started
-        if personal is None:
+        if reason:
             logger.info("%s does not apply to client %s: %s", key.method, self.client, reason)
             return _same(self._result(key, None))
+        try:
+            personal = self.personalize(method, key.p_seed, self._observer(rows))
+            seconds = round(time.perf_counter() - started, 3)
+            return self._measured(key, method, personal, tuple(rows), seconds)
+        except DivergedError as error:
+            logger.warning(
+                "%s diverged on client %s (fl%d p%d): %s",
+                key.method, self.client, key.fl_seed, key.p_seed, error,
+            )  # fmt: skip
+            seconds = round(time.perf_counter() - started, 3)
+            row = self._result(key, None, method=method, seconds=seconds)
+            return _same(replace(row, selected_epoch=DIVERGED))
+
+    def _measured(
+        self,
+        key: ResultKey,
+        method: Personalizer[Any],
+        personal: Personalized,
+        trajectory: tuple[dict[str, Any], ...],
+        seconds: float,
+    ) -> Outcome:
         model = copy.deepcopy(self.model)
 
         def measured(found: Personalized) -> ClientResult:
             load_state(model, found.state)
-            return self._result(key, model, personal=found, method=method, seconds=round(seconds, 3))
+            require_finite_weights(model, f"after epoch {found.selected_epoch}")  # of loops of the user's own
+            return self._result(key, model, personal=found, method=method, seconds=seconds)
 
         last = measured(personal.last) if personal.last else None
         result = measured(personal)  # second, so that the model is the selected one from here on
         kept = self.settings.personalization_args.save_models
         state = copy_state(model) if kept else None
-        return Outcome(result, last or result, tuple(rows), state, personal.details)
+        return Outcome(result, last or result, trajectory, state, personal.details)
 
     def personalize(
         self, method: Personalizer[Any], p_seed: int, observe: Observer | None = None
@@ -158,7 +187,10 @@ class ClientStep:
         def observe(model: nn.Module, epoch: int, batch: int) -> None:
             if batch % interval == 0:
                 row = {"client": self.client, "epoch": epoch, "batch": batch}
-                rows.append(row | self.measure(model))
+                try:
+                    rows.append(row | self.measure(model))
+                except DivergedError as error:
+                    raise DivergedError(f"{error} after batch {batch} (epoch {epoch})") from None
 
         return observe
 

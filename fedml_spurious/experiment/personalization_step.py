@@ -151,6 +151,7 @@ class _Executor:
             self.store.add(key, outcome)
             self._shown.add(key)
             details = {**vars(key), "options": key.values(), "seconds": outcome.result.seconds}
+            details |= {"diverged": True} if outcome.result.diverged else {}
             self.run.folder.note("client", **details)
             options = " ".join(f"{name}={value}" for name, value in key.values().items())
             bar.advance(f"fl{fl_seed} client {key.client} {key.method} {options}")

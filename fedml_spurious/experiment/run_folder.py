@@ -97,7 +97,7 @@ class RunFolder:
         """Append an event to ``progress.jsonl`` and tell the listeners."""
         for listener in self.listeners:
             listener(event, details)
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **details})
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **details}, allow_nan=False)
         path = self.path / "progress.jsonl"
         try:
             with path.open("a", encoding="utf-8") as stream:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import ClientStep, client_model
@@ -189,8 +190,18 @@ class TaskRunner:
         self._in_use, self._step = (model, fl_seed), None
 
     def run(self, task: Task) -> Any:
-        """Do a task."""
-        return task.run(self)
+        """Do a task.
+
+        Raises:
+            DivergedError: the global model's outputs are not finite; a personal model's are an answer.
+        """
+        try:
+            return task.run(self)
+        except DivergedError as error:
+            raise DivergedError(
+                f"{task.describe()}: {error}: the global model diverged. Lower train_args.learning_rate (is "
+                f"{self.settings.train_args.learning_rate:g}), and give another --output"
+            ) from None
 
     def training_samples(self, client: str) -> Labelled:
         """The client's training samples; its bias-conflicting test set is sealed while they are read."""

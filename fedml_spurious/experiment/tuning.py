@@ -66,7 +66,8 @@ def choose(
 
     Args:
         rule: a key of ``RULES``.
-        trials: the values of the grid in ascending order, at least one.
+        trials: the values of the grid in ascending order, at least one; one that diverged is never chosen
+            while there are others.
         tolerance: by how much the validation accuracy may fall below the reference, in [0, 1]; only for
             ``largest_harmless``.
         reference: what ``largest_harmless`` compares with; the smallest value of the grid where absent.
@@ -76,22 +77,27 @@ def choose(
     """
     if not trials[0].count:
         return trials[0].value, "the method does not apply: the smallest value"
+    sound = [trial for trial in trials if not trial.diverged]
+    if not sound:
+        return trials[0].value, "the training diverges with every value: the smallest"
     if rule == "most_accurate":
-        best = max(trials, key=lambda trial: (trial.correct, -trial.value))
+        best = max(sound, key=lambda trial: (trial.correct, -trial.value))
         return best.value, f"the highest validation accuracy, {best.val_acc:.4f}"
-    compared = reference or Reference(f"{trials[0].value:g}", trials[0].correct, trials[0].count)
+    compared = reference or Reference(f"{sound[0].value:g}", sound[0].correct, sound[0].count)
     # In counts, so that a tolerance of one sample is not lost to rounding.
     needed = compared.correct - tolerance * compared.count
-    harmless = [trial for trial in trials if trial.correct >= needed - 1e-9]
+    harmless = [trial for trial in sound if trial.correct >= needed - 1e-9]
     allowed = f" minus {tolerance:g}" if tolerance else ""
     limit = f"{compared.val_acc:.4f} of {compared.name}{allowed}"
     if not harmless:
-        worst = f"{trials[0].value:g} has {trials[0].val_acc:.4f}"
-        return trials[0].value, f"no value does without harm: {worst}, below the {limit}"
+        worst = f"{sound[0].value:g} has {sound[0].val_acc:.4f}"
+        return sound[0].value, f"no value does without harm: {worst}, below the {limit}"
     chosen = harmless[-1]
     if chosen is trials[-1]:
         return chosen.value, f"the largest of the grid; not below the {limit}"
     worse = next(trial for trial in trials if trial.value > chosen.value)
+    if worse.diverged:
+        return chosen.value, f"the training diverges with {worse.value:g}"
     return chosen.value, f"{worse.value:g} has {worse.val_acc:.4f}, below the {limit}"
 
 
@@ -193,6 +199,8 @@ class Tuner:
 
     def _trial(self, name: str, group: Sequence[str], options: Mapping[str, float], value: float) -> Trial:
         rows = [self.store.get(self._key(name, client, options)) for client in group]
+        if any(row.diverged for row in rows):
+            return Trial(value=value, correct=0, count=sum(row.n_val for row in rows), val_acc=None)
         scored = [(row.val_acc, row.n_val) for row in rows if row.val_acc is not None]
         return Trial.counted(value, sum(round(acc * n) for acc, n in scored), sum(n for _, n in scored))
 
@@ -205,7 +213,8 @@ class Tuner:
         compared = self._compared()
         if not compared:
             return None
-        clients = [c for c in group if self.store.get(self._key(name, c, options)).val_acc is not None]
+        rows_of = {client: self.store.get(self._key(name, client, options)) for client in group}
+        clients = [client for client, row in rows_of.items() if row.val_acc is not None or row.diverged]
         rows = [[self.store.get(self._reference_key(one, client)) for client in clients] for one in compared]
         correct = [sum(round((row.val_acc or 0.0) * row.n_val) for row in found) for found in rows]
         count = sum(row.n_val for row in rows[0])

@@ -12,8 +12,10 @@ from fedml.core import ClientTrainer
 from torch import Tensor, nn
 
 from fedml_spurious.common.arrays import IndexArray
+from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.fedml_adapter.arguments import read_arguments
+from fedml_spurious.fedml_adapter.dataset import SplitLoader
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.state_dicts import copy_state, load_state
 from fedml_spurious.learning.training import train_locally
@@ -69,6 +71,9 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
             train_data: the client's loader, in a fixed order.
             device: where to train.
             args: FedML's arguments; only ``round_idx`` is read, the rest was read at construction.
+
+        Raises:
+            DivergedError: a loss or a weight is not finite; the message says what to lower.
         """
         settings = self.settings
         client = _client_of(train_data, self.id)
@@ -89,7 +94,14 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
         steps = train_locally(
             self.model, settings.local_training(), sequence=sequence, loss=loss, noise=noise, device=device
         )
-        losses = torch.stack([step.loss for step in steps])
+        try:
+            losses = torch.stack([step.loss for step in steps])
+        except DivergedError as error:
+            raise DivergedError(
+                f"seed {settings.random_seed}, round {round_index}, client {_name_of(train_data, client)}: "
+                f"{error}: the federated training diverged. Lower train_args.learning_rate (is "
+                f"{settings.learning_rate:g}), and give another --output"
+            ) from None
         self.last_loss = float(losses.mean())
         logger.info("round %d client %d: training loss %.4f", round_index, client, self.last_loss)
 
@@ -98,6 +110,11 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
         self.model.to(device)
         result = evaluate(self.model, *collect(test_data, device))
         return {"test_correct": result.correct, "test_total": result.count, "test_loss": result.loss_sum}
+
+
+def _name_of(loader: Any, client: int) -> str:
+    """The client's id where its loader knows one, else its index."""
+    return str(loader.split.clients[0]) if isinstance(loader, SplitLoader) else str(client)
 
 
 def _client_of(loader: Any, fallback: int) -> int:

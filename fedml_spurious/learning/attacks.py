@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.modes import Classifier, frozen
 from fedml_spurious.learning.options import Norm
@@ -40,6 +41,7 @@ def pgd(
 
     Raises:
         ValueError: unknown norm, negative budget or step, or no steps.
+        DivergedError: a gradient of the loss in the images is not finite.
 
     Examples:
         The loss of a linear classifier rises in the same direction everywhere, here against the weights of
@@ -58,14 +60,17 @@ def pgd(
         )
     x = x.detach()
     move = _linf_step if norm == "linf" else _l2_step
-    x_adv = x
+    x_adv, finite = x, torch.tensor(True, device=x.device)
     with frozen(model), torch.enable_grad():
         for _ in range(steps):
             x_adv = x_adv.detach().requires_grad_(True)
             # Sum, not mean: one example's gradient must not depend on the batch size.
             loss = F.cross_entropy(model(x_adv), y, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, x_adv)  # leaves the parameters' .grad alone
+            finite &= gradient.isfinite().all()
             x_adv = move(x, x_adv.detach(), gradient, eps, step_size)
+    if not finite:  # read once, so that a GPU need not wait in every step
+        raise DivergedError("the gradients of the loss in the images are not finite")
     return x_adv.detach()
 
 

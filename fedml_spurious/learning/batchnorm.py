@@ -9,6 +9,7 @@ therefore applied to the finished global model.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.errors import DivergedError, InputError
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.metrics import EVALUATION_BATCH
 from fedml_spurious.learning.modes import frozen
@@ -125,12 +126,15 @@ def replace_statistics(model: nn.Module, layer: str, sums: LayerSums) -> None:
 
     Raises:
         InputError: there is one value per channel, which has no variance.
+        DivergedError: the sums are not finite.
     """
     if sums.count < 2:
         raise InputError(
             f"personalization_args.batchnorm: layer {layer} sees {sums.count} value per channel of the "
             "training samples, which has no variance; use batchnorm: aggregate"
         )
+    if not all(map(math.isfinite, (*sums.total, *sums.squares))):
+        raise DivergedError(f"what reaches the BatchNorm layer {layer} is not finite")
     module = _batchnorm(model, layer)
     total = torch.tensor(sums.total, dtype=torch.float64)
     squares = torch.tensor(sums.squares, dtype=torch.float64)

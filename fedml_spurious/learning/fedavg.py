@@ -6,6 +6,7 @@ some clients trained, in this process or in others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -13,7 +14,9 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from torch import nn
 
+from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.common.seeds import Purpose, generator
+from fedml_spurious.learning.finite import require_finite_weights
 from fedml_spurious.learning.state_dicts import State, copy_state, load_state
 from fedml_spurious.learning.weighted_sum import WeightedSum
 
@@ -109,13 +112,25 @@ def run_rounds(
 
     Yields:
         Every round when it is finished; the next one begins when the caller asks for it.
+
+    Raises:
+        DivergedError: a client's loss or the average is not finite.
     """
     for index in rounds:
         clients = sample_clients(seed, index, total=total, per_round=per_round)
         losses: dict[int, float | None] = {}
         shares = train(index, clients, aggregator.weights())
         aggregator.average(_updates(shares, losses))
+        _require_finite(index, losses, aggregator.model)
         yield Round(index, tuple(clients), tuple(losses[client] for client in clients), aggregator.model)
+
+
+def _require_finite(index: int, losses: Mapping[int, float | None], model: nn.Module) -> None:
+    """Whoever trains notices this earlier, unless it is a trainer of the user's own."""
+    for client, loss in sorted(losses.items()):
+        if loss is not None and not math.isfinite(loss):
+            raise DivergedError(f"round {index}, client {client}: the training loss is {loss}")
+    require_finite_weights(model, f"when the clients of round {index} are averaged")
 
 
 def _updates(shares: Iterable[Share[UpdateT]], losses: dict[int, float | None]) -> Iterator[UpdateT]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedml_spurious.common.travelling import travels
+from fedml_spurious.learning.finite import require_finite_outputs
 from fedml_spurious.learning.modes import Classifier, frozen
 
 EVALUATION_BATCH = 1024
@@ -49,7 +50,11 @@ EMPTY = Evaluation(0, 0, 0.0)
 
 
 def evaluate(model: Classifier, x: Tensor, y: Tensor) -> Evaluation:
-    """Classify ``x`` (N, ...) with labels ``y`` (N,) in eval mode; the model is left as it was."""
+    """Classify ``x`` (N, ...) with labels ``y`` (N,) in eval mode; the model is left as it was.
+
+    Raises:
+        DivergedError: logits or losses are not finite.
+    """
     total = EMPTY
     with frozen(model), torch.no_grad():
         for images, labels in zip(
@@ -58,5 +63,6 @@ def evaluate(model: Classifier, x: Tensor, y: Tensor) -> Evaluation:
             logits = model(images)
             correct = int((logits.argmax(dim=1) == labels).sum())
             loss_sum = float(F.cross_entropy(logits, labels, reduction="sum"))
+            require_finite_outputs(logits, loss_sum)
             total += Evaluation(len(labels), correct, loss_sum)
     return total

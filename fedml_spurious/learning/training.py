@@ -10,6 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from fedml_spurious.common.arrays import IndexArray
+from fedml_spurious.learning.finite import (
+    require_finite_losses,
+    require_finite_optimizer,
+    require_finite_weights,
+)
 from fedml_spurious.learning.modes import batchnorm_to_eval_mode
 from fedml_spurious.learning.options import BatchNormMode as BatchNormMode
 from fedml_spurious.learning.options import LocalTraining as LocalTraining
@@ -75,14 +80,19 @@ def train_locally(
 
     Yields:
         A step per batch.
+
+    Raises:
+        DivergedError: at the end of an epoch, where a loss, a weight or Adam's state is not finite.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    named = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    parameters = list(named.values())
     optimizer = torch.optim.Adam(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     done = 0
     for epoch in range(settings.epochs):
         batches = minibatches(sequence(epoch), settings.batch_size)
+        losses: list[Tensor] = []
         for number, rows in enumerate(batches, start=1):
             model.train()
             if settings.batchnorm_mode == "frozen":
@@ -93,6 +103,11 @@ def train_locally(
             value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
             optimizer.step()
             done += 1
+            losses.append(value.detach())
+            if number == len(batches):
+                require_finite_losses(losses, first=done - number + 1, epoch=epoch + 1)
+                require_finite_weights(model, f"after epoch {epoch + 1}")
+                require_finite_optimizer(optimizer, named, f"in epoch {epoch + 1}")
             yield Step(epoch + 1, done, number == len(batches), value.detach())
 
 

@@ -26,11 +26,15 @@ def conclude(summaries: Sequence[MethodSummary]) -> str:
     """What fine-tuning does, and what of it ``ours`` keeps and takes back, by the client means.
 
     A method that is less accurate than the global model is not praised for its disparity. Where ``l2``
-    keeps and takes back at least as much as ``ours``, that is said.
+    keeps and takes back at least as much as ``ours``, that is said. Of a method that diverged on some
+    clients nothing is concluded: those that are left are the easy ones.
 
     Returns:
         Sentences; empty where the table lacks one of global, ``ft`` and ``ours``.
     """
+    diverged = [summary.divergence for summary in summaries if summary.method in (GLOBAL, BASELINE, HEADLINE)]
+    if any(diverged):
+        return f"No conclusion: {', '.join(filter(None, diverged))}."
     found = {summary.method: _outcome(summary) for summary in summaries}
     reference, tuned, ours = (found.get(method) for method in (GLOBAL, BASELINE, HEADLINE))
     if reference is None or tuned is None or ours is None:
@@ -46,7 +50,7 @@ def conclude(summaries: Sequence[MethodSummary]) -> str:
 
 def _outcome(summary: MethodSummary) -> _Outcome | None:
     acc_b, disparity = summary.mean["acc_b"], summary.mean["disparity"]
-    if acc_b is None or disparity is None:
+    if acc_b is None or disparity is None or summary.divergence:
         return None
     return _Outcome(acc_b.mean, disparity.mean, summary.shares["mean"])
 
@@ -101,5 +105,6 @@ def _rival(reference: _Outcome, ours: _Outcome, rival: _Outcome | None) -> str:
     if not compared or not all(compared):
         return ""
     if rival.acc_b < reference.acc_b:
-        return f" l2 alone does no worse, and lies below the global model too {rival}."
+        too = " too" if ours.acc_b < reference.acc_b else ""
+        return f" l2 alone does no worse, and lies below the global model{too} {rival}."
     return f" l2 alone {_kept_and_taken_back(rival)}."

@@ -21,13 +21,19 @@ class Trial(FrozenModel):
         value: the value.
         correct: validation samples that the personal models classify correctly.
         count: validation samples; 0 where the method applies to none of the clients.
-        val_acc: validation accuracy pooled over the clients, in [0, 1]; None where ``count`` is 0.
+        val_acc: validation accuracy pooled over the clients, in [0, 1]; None where ``count`` is 0, or a model
+            diverged.
     """
 
     value: Coefficient
     correct: int
     count: int
     val_acc: float | None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a model of a client diverged with this value."""
+        return self.count > 0 and self.val_acc is None
 
     @classmethod
     def counted(cls, value: Coefficient, correct: int, count: int) -> Trial:

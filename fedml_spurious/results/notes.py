@@ -118,10 +118,16 @@ def budget_note(runs: DatasetRuns) -> str:
 def clients_note(summaries: Sequence[MethodSummary]) -> str:
     """Which rows are of some clients only; empty where all are of all."""
     found = [
-        f"{summary.method} applies to {summary.clients} of {summary.all_clients} clients, and its row is of "
-        "those."
+        f"{summary.method} applies to {summary.applicable_clients} of {summary.all_clients} clients, and its "
+        "row is of those."
         for summary in summaries
-        if 0 < summary.clients < summary.all_clients
+        if 0 < summary.applicable_clients < summary.all_clients
+    ]
+    found += [
+        f"{summary.divergence}: {'its row is of the other models' if summary.clients else 'N/A'}. Lower "
+        "personalization_args.learning_rate or the coefficients of the method."
+        for summary in summaries
+        if summary.divergence
     ]
     found += [
         f"{summary.method}: {summary.conflicting_clients} of {summary.clients} clients have bias-conflicting "

@@ -40,7 +40,8 @@ class ClientResult:
         acc_adv: accuracy on adversarial examples of the biased test set, made from the global model.
         loss_adv: mean cross-entropy on the same.
         val_acc: accuracy on the validation split.
-        selected_epoch: epoch whose model was selected, from 1.
+        selected_epoch: epoch whose model was selected, from 1; 0 where the training diverged: there is no
+            model then, and nothing of it is measured.
         eps: budget of the attack: largest change of a pixel, whose values are in [0, 1].
         lam_adv: coefficient of the adversarial term.
         lam_l2: coefficient of the L2 term.
@@ -71,6 +72,14 @@ class ClientResult:
     lam_l2: float | None
     seconds: float | None
 
+    @property
+    def diverged(self) -> bool:
+        """Whether there is no model because its training diverged."""
+        return self.selected_epoch == DIVERGED
+
+
+DIVERGED = 0
+"""``selected_epoch`` of a personal model that diverged."""
 
 COLUMNS = tuple(field.name for field in fields(ClientResult))
 _TEXT = ("dataset", "method", "client")
@@ -152,8 +161,11 @@ class MethodSummary:
 
     Attributes:
         method: name of the method.
-        clients: number of clients to which the method applies; the averages are over them.
-        conflicting_clients: those of them with bias-conflicting samples, over whom Acc_BC and disparity are.
+        clients: number of clients that have a model of the method; the averages are over them.
+        applicable_clients: those, and the clients on which every model diverged.
+        diverged_clients: clients on which a model diverged, with one pair of seeds or more.
+        conflicting_clients: those of ``clients`` with bias-conflicting samples, over whom Acc_BC and
+            disparity are.
         all_clients: number of clients of the run.
         mean: client means (each client counts the same) of acc_b, acc_bc, disparity, abs_disparity, acc_adv.
         weighted: the same weighted by the clients' numbers of test samples.
@@ -166,12 +178,20 @@ class MethodSummary:
 
     method: str
     clients: int
+    applicable_clients: int
+    diverged_clients: int
     conflicting_clients: int
     all_clients: int
     mean: Mapping[str, Spread | None]
     weighted: Mapping[str, Spread | None]
     shares: Mapping[Average, Shares]
     against_ours: Difference | None = None
+
+    @property
+    def divergence(self) -> str:
+        """On how many clients a model diverged, in words; empty where none did."""
+        count, of = self.diverged_clients, self.applicable_clients
+        return f"{self.method} diverged on {count} of {of} client{'' if of == 1 else 's'}" if count else ""
 
 
 QUANTITIES = {
@@ -203,6 +223,8 @@ def summarize(results: Sequence[ClientResult], *, own_clients: bool = False) -> 
         MethodSummary(
             method,
             count_clients([row for row in rows if row.acc_b is not None], own_clients),
+            count_clients([row for row in rows if row.acc_b is not None or row.diverged], own_clients),
+            count_clients([row for row in rows if row.diverged], own_clients),
             count_clients([row for row in rows if row.disparity is not None], own_clients),
             count_clients(rows, own_clients),
             average(rows, "mean"),

@@ -75,6 +75,32 @@ def test_a_method_that_never_applies_gets_the_smallest_value(rule: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("correct", "rule", "chosen", "reason"),
+    [
+        ((190, 190, None, 190), "largest_harmless", 10.0, "the largest of the grid"),
+        ((190, 190, None, None), "largest_harmless", 0.1, "the training diverges with 1"),
+        ((None, 170, 180, None), "largest_harmless", 1.0, "the training diverges with 10"),
+        ((None, 180, 170, None), "largest_harmless", 0.1, "1 has 0.8500, below the 0.9000 of 0.1"),
+        ((None, 150, None, 190), "most_accurate", 10.0, "the highest validation accuracy"),
+        ((None, None), "most_accurate", 0.01, "the training diverges with every value: the smallest"),
+        ((None, None), "largest_harmless", 0.01, "the training diverges with every value: the smallest"),
+    ],
+)
+def test_a_value_with_which_a_model_diverges_is_not_chosen(
+    correct: tuple[int | None, ...], rule: Any, chosen: float, reason: str
+) -> None:
+    values = (0.01, 0.1, 1.0, 10.0)
+    tried = [
+        Trial(value=value, correct=0, count=200, val_acc=None) if right is None
+        else Trial.counted(value, right, 200)
+        for value, right in zip(values, correct, strict=False)
+    ]  # fmt: skip
+    actual, why = choose(rule, tried, 0.0)
+    assert actual == chosen
+    assert why.startswith(reason)
+
+
 GRIDS = {"ours": {"lam_adv": [0.1, 100.0], "lam_l2": [0.01, 1.0]}, "ditto": {"lam": [1.0, 0.1]}}
 
 

@@ -168,6 +168,41 @@ def test_l2_is_compared_by_what_there_is() -> None:
     assert "l2" not in conclusion(global_=GLOBAL, ft=GLOBAL, l2=(0.95, 0.1), ours=(0.95, 0.1))
 
 
+@pytest.mark.parametrize("diverged", ["global", "ft", "ours"])
+def test_of_a_method_that_diverged_on_a_client_nothing_is_concluded(diverged: str) -> None:
+    """One client is left, on which the method shines."""
+    rows: list[Any] = [
+        client_row(name, "0000", acc_b, acc_b - disparity)
+        for name, (acc_b, disparity) in {"global": GLOBAL, "ft": FT, "ours": (0.95, 0.1)}.items()
+    ]
+    assert conclude(summarize(rows)) != ""
+    rows += [
+        client_row(name, "0001", None, None, selected_epoch=0) if name == diverged
+        else client_row(name, "0001", 0.9, 0.9)
+        for name in ("global", "ft", "ours")
+    ]  # fmt: skip
+    assert conclude(summarize(rows)) == f"No conclusion: {diverged} diverged on 1 of 2 clients."
+
+
+def test_l2_is_not_named_where_it_diverged_on_a_client() -> None:
+    rows: list[Any] = [
+        client_row(name, client, acc_b, acc_b - disparity)
+        for client in ("0000", "0001")
+        for name, (acc_b, disparity) in {"global": GLOBAL, "ft": FT, "ours": (0.95, 0.1)}.items()
+    ]
+    assert " l2 alone" in conclude(summarize([*rows, client_row("l2", "0000", 0.97, 0.9)]))
+    rows += [client_row("l2", "0000", 0.97, 0.9), client_row("l2", "0001", None, None, selected_epoch=0)]
+    assert "l2" not in conclude(summarize(rows))
+
+
+def test_l2_below_the_global_model_is_not_praised_where_ours_is_not_below() -> None:
+    """Fine-tuning gains nothing, so that l2 is compared by the disparity alone."""
+    found = conclusion(global_=GLOBAL, ft=(0.80, 0.25), l2=(0.70, 0.05), ours=(0.95, 0.10))
+    assert found.endswith(
+        " l2 alone does no worse, and lies below the global model (Acc_B 0.700, disparity 0.050)."
+    )
+
+
 @pytest.mark.parametrize("missing", ["global_", "ft", "ours"])
 def test_without_the_three_methods_there_is_no_sentence(missing: str) -> None:
     methods = {"global_": GLOBAL, "ft": FT, "l2": (0.95, 0.1), "ours": (0.95, 0.1)}
