@@ -417,6 +417,8 @@ class ExperimentArgs(Section):
         tuning_share: which share of fine-tuning's gain in validation accuracy has to be kept, in [0, 1];
             read with ``tuning_reference: gain`` only.
         tuning_tolerance: by how much it may fall all the same, in [0, 1].
+        trials: ``needed`` tries of every grid what tuning needs, with the first pair of seeds; ``all`` tries
+            every combination of the values with all seeds, so that ``figure frontier`` can show them.
     """
 
     methods: Names = PAPER_METHODS
@@ -427,6 +429,7 @@ class ExperimentArgs(Section):
     tuning_reference: Literal["smallest", "global", "gain"] = "gain"
     tuning_share: Fraction = 0.75
     tuning_tolerance: Fraction = 0.0
+    trials: Literal["needed", "all"] = "needed"
 
     @model_validator(mode="after")
     def _no_repeats(self) -> ExperimentArgs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,14 +63,15 @@ def personalize(
     with stage(run.console, "Personal models", total=total, done=0) as bar:
         # The first trials go together with all that needs no decision, so that a client is prepared once.
         first = [key for key in untuned if key.fl_seed == tuner.seeds[0]]
-        first = [*dict.fromkeys([*first, *tuner.references()])]
+        everything = tuner.combinations(clients)
+        first += [*tuner.references(), *(key for key in everything if key.fl_seed == tuner.seeds[0])]
         while trials := tuner.wanted():
-            executor.do([*first, *trials], bar)
+            executor.do([*dict.fromkeys([*first, *trials])], bar)
             tuner.decide()
             first = []
         decisions = tuner.write()
         plan = [_tuned(key, tuner) for key in _plan(settings, clients)]
-        executor.do(plan, bar)
+        executor.do([*dict.fromkeys([*plan, *everything])], bar)
     store.collect(plan)
     run.workers.collect_models(plan)
     selected, last = ([get(key) for key in plan] for get in (store.get, store.get_last))
@@ -93,7 +95,12 @@ def describe_plan(settings: Settings, clients: ClientsBySeed) -> str:
     tuned = [name for name in methods if name in experiment.grids]
     if not tuned:
         return text
-    return f"{text}, after the choice of coefficients for {', '.join(tuned)}"
+    text = f"{text}, after the choice of coefficients for {', '.join(tuned)}"
+    if experiment.trials == "needed":
+        return text
+    grids = settings.grids()
+    tried = sum(math.prod(map(len, grids[name].values())) for name in tuned)
+    return f"{text}; all {tried} combinations of them are tried with all seeds"
 
 
 def _plan(settings: Settings, clients: ClientsBySeed) -> list[ResultKey]:
@@ -119,6 +126,9 @@ def _total(settings: Settings, clients: ClientsBySeed, tuner: Tuner) -> int:
     final = len(_plan(settings, clients)) - tuned
     others = tuned - len(tuner.grids) * len(tuner.clients)  # all but the tuned methods' first pair of seeds
     final += sum(1 for key in tuner.references() if key.method not in settings.methods())
+    everything = tuner.combinations(clients)
+    if everything:  # trials, and what the tuned methods end with, are among it
+        return final + len(everything)
     return final + others + tuner.trials_per_client() * len(tuner.clients)
 
 

@@ -8,6 +8,7 @@ of which nothing was tried. Only validation samples are looked at.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -134,6 +135,23 @@ class Tuner:
         """What coefficients are compared with besides each other."""
         return [self._reference_key(name, client) for name in self._compared() for client in self.clients]
 
+    def combinations(self, clients: Mapping[int, Sequence[str]]) -> list[ResultKey]:
+        """Every combination of the values of every grid, where all are to be tried, with all seeds.
+
+        Args:
+            clients: ids of the clients to personalize, by federated seed.
+        """
+        if self.experiment.trials == "needed":
+            return []
+        return [
+            self._key(name, client, dict(zip(grid, values, strict=True)), (fl_seed, p_seed))
+            for name, grid in self.grids.items()
+            for values in itertools.product(*grid.values())
+            for fl_seed, own in clients.items()
+            for p_seed in self.experiment.personalization_seeds
+            for client in own
+        ]
+
     def _compared(self) -> tuple[str, ...]:
         """Methods that a coefficient is compared with."""
         if self.settings.compares_with_fine_tuning():
@@ -183,9 +201,12 @@ class Tuner:
         coefficient = list(grid)[len(steps)]
         return [options | {coefficient: value} for value in grid[coefficient]]
 
-    def _key(self, name: str, client: str, options: Mapping[str, float]) -> ResultKey:
+    def _key(
+        self, name: str, client: str, options: Mapping[str, float], seeds: tuple[int, int] | None = None
+    ) -> ResultKey:
         own = self.settings.options(name)
-        return ResultKey(name, *self.seeds, client, own and own.model_copy(update=dict(options)))
+        fl_seed, p_seed = seeds or self.seeds
+        return ResultKey(name, fl_seed, p_seed, client, own and own.model_copy(update=dict(options)))
 
     def _choose(self, name: str, group: Sequence[str], steps: Sequence[TuningStep]) -> TuningStep:
         candidates = self._candidates(name, steps)

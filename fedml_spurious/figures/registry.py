@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.figures import table1
+from fedml_spurious.figures import frontier, phase_diagram, table1
 from fedml_spurious.figures.drawing import FigureKind
 
 FIGURES: Mapping[str, FigureKind] = {
@@ -17,6 +17,19 @@ FIGURES: Mapping[str, FigureKind] = {
             "Table 1: Acc_B against Acc_BC, a point per method, the paper's beside ours",
             "finished runs, of one data set or several",
             table1.draw,
+        ),
+        FigureKind(
+            "phase_diagram",
+            "Disparity over the share of conflicting samples, the divergence of colour maps and the classes",
+            "a sweep over these, such as that of fedml_configs/phase_diagram.yaml",
+            phase_diagram.draw,
+        ),
+        FigureKind(
+            "frontier",
+            "What is kept of fine-tuning's gain against what is taken back of its rise, over coefficients",
+            "a sweep or runs with grids",
+            frontier.draw,
+            "experiment_args.trials: all",
         ),
     )
 }

@@ -79,7 +79,9 @@ class SweepRun:
 
 
 def plan_runs(config: Path, overrides: Sequence[str], axes: Sequence[Axis], out: Path) -> list[SweepRun]:
-    """Every cell with every federated seed; all settings are checked.
+    """Every cell with its first federated seed, then every cell with the next; all settings are checked.
+
+    So a sweep that is stopped has a whole grid of some seeds.
 
     Args:
         config: the configuration.
@@ -90,7 +92,7 @@ def plan_runs(config: Path, overrides: Sequence[str], axes: Sequence[Axis], out:
     Raises:
         InputError: settings of a cell are wrong.
     """
-    runs = []
+    by_turn: dict[int, list[SweepRun]] = {}
     for cell in cells_of(axes):
         chosen = (*overrides, *(f"{key}={as_json(value)}" for key, value in cell.items()))
         try:
@@ -102,8 +104,9 @@ def plan_runs(config: Path, overrides: Sequence[str], axes: Sequence[Axis], out:
                 f"comm_args.backend: is {settings.comm_args.backend}; a sweep runs every cell in one process "
                 "and several cells at a time (--jobs), so set it to sp"
             )
-        runs += [_plan_run(config, chosen, settings, cell, seed, out) for seed in settings.fl_seeds]
-    return runs
+        for turn, fl_seed in enumerate(settings.fl_seeds):
+            by_turn.setdefault(turn, []).append(_plan_run(config, chosen, settings, cell, fl_seed, out))
+    return [run for runs in by_turn.values() for run in runs]
 
 
 def _plan_run(

@@ -1,0 +1,153 @@
+"""What is kept of fine-tuning's gain and taken back of its rise in disparity, over all coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedml_spurious.common.arrays import FloatArray
+from fedml_spurious.results.method_names import BASELINE, GLOBAL
+from fedml_spurious.results.resampled import Group, Resampled, common_group, interval, resample
+from fedml_spurious.results.rows import ClientResult
+from fedml_spurious.results.swept_rows import Variant
+
+_NOTHING = 1e-9
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method with one set of options.
+
+    Attributes:
+        method: its name.
+        options: its options.
+        acc_b: average Acc_B.
+        disparity: average disparity.
+        kept: share of fine-tuning's gain in Acc_B; None where fine-tuning gains nothing.
+        kept_interval: its ends.
+        taken_back: share of fine-tuning's rise in disparity that it has not; None where that rises nothing.
+        taken_back_interval: its ends.
+    """
+
+    method: str
+    options: str
+    acc_b: float
+    disparity: float
+    kept: float | None
+    kept_interval: tuple[float | None, float | None]
+    taken_back: float | None
+    taken_back_interval: tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """How much less biased the best of one method is than the best of another, both keeping enough.
+
+    Attributes:
+        method: the one.
+        reference: the other.
+        level: share of fine-tuning's gain in Acc_B that both have to keep.
+        difference: lowest disparity of the reference minus that of the method among options that keep it;
+            positive: the method is less biased. None where one of them has no such options.
+        low: lower end of its interval.
+        high: upper end.
+    """
+
+    method: str
+    reference: str
+    level: float
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+class Frontier:
+    """All options of all methods on one data set, measured on the same clients and seeds.
+
+    Args:
+        rows: rows by method and options, of one epoch; ``global`` and ``ft`` among them.
+        group: the clients and seeds that all of them have.
+    """
+
+    def __init__(self, rows: Mapping[Variant, Sequence[ClientResult]], group: Group) -> None:
+        self.group = group
+        self.acc_b = {variant: resample(found, "acc_b", group) for variant, found in rows.items()}
+        self.disparity = {variant: resample(found, "disparity", group) for variant, found in rows.items()}
+
+    @classmethod
+    def of(cls, rows: Mapping[Variant, Sequence[ClientResult]], *, own_clients: bool) -> Frontier | None:
+        """The frontier; None where the global model or fine-tuning is missing, or nothing is in common.
+
+        Methods that do not apply, and options that no client of the others has, are left out.
+        """
+        applying = {v: found for v, found in rows.items() if any(r.disparity is not None for r in found)}
+        if not {(GLOBAL, ""), (BASELINE, "")} <= applying.keys():
+            return None
+        group = common_group(list(applying.values()), own_clients=own_clients)
+        return cls(applying, group) if group else None
+
+    def points(self) -> list[Point]:
+        """A point per method and options, in the order of the rows."""
+        return [self._point(variant) for variant in self.acc_b if variant[0] != GLOBAL]
+
+    def _point(self, variant: Variant) -> Point:
+        acc, gap = self.acc_b[variant], self.disparity[variant]
+        kept = _share(acc, self.acc_b[GLOBAL, ""], self.acc_b[BASELINE, ""])
+        risen = _share(gap, self.disparity[GLOBAL, ""], self.disparity[BASELINE, ""])
+        taken_back = Resampled(1 - risen.mean, 1 - risen.draws) if risen else None
+        return Point(
+            *variant,
+            acc_b=acc.mean,
+            disparity=gap.mean,
+            kept=kept.mean if kept else None,
+            kept_interval=interval(kept.draws) if kept else (None, None),
+            taken_back=taken_back.mean if taken_back else None,
+            taken_back_interval=interval(taken_back.draws) if taken_back else (None, None),
+        )
+
+    def advantage(self, method: str, reference: str, level: float) -> Advantage:
+        """Compare the best options of two methods; see :class:`Advantage`."""
+        ours, theirs = self._lowest(method, level), self._lowest(reference, level)
+        found = theirs.mean - ours.mean
+        low, high = interval(theirs.draws - ours.draws)
+        if np.isnan(found):
+            return Advantage(method, reference, level, None, None, None)
+        return Advantage(method, reference, level, found, low, high)
+
+    def _lowest(self, method: str, level: float) -> Resampled:
+        """Lowest disparity of a method among its options that keep enough; NaN where none does."""
+        variants = [variant for variant in self.acc_b if variant[0] == method]
+        acc, gap = ([found[v] for v in variants] for found in (self.acc_b, self.disparity))
+        start, end = self.acc_b[GLOBAL, ""], self.acc_b[BASELINE, ""]
+        means = _lowest_of(
+            np.array([[one.mean] for one in acc]),
+            np.array([[one.mean] for one in gap]),
+            np.array([start.mean + level * (end.mean - start.mean)]),
+        )
+        draws = _lowest_of(
+            np.array([one.draws for one in acc]),
+            np.array([one.draws for one in gap]),
+            start.draws + level * (end.draws - start.draws),
+        )
+        return Resampled(float(means[0]), draws)
+
+
+def _share(value: Resampled, start: Resampled, end: Resampled) -> Resampled | None:
+    """How far a value is on the way from start to end; None where there is no way."""
+    if end.mean - start.mean < _NOTHING:
+        return None
+    whole = end.draws - start.draws
+    draws = np.divide(
+        value.draws - start.draws, whole, out=np.full_like(whole, np.nan), where=whole > _NOTHING
+    )
+    return Resampled((value.mean - start.mean) / (end.mean - start.mean), draws)
+
+
+def _lowest_of(acc: FloatArray, gap: FloatArray, needed: FloatArray) -> FloatArray:
+    """Lowest disparity among options with enough Acc_B: from shape (options, R) twice and (R,) to (R,)."""
+    if not len(acc):
+        return np.full(needed.shape, np.nan)
+    lowest = np.where(acc >= needed - _NOTHING, gap, np.inf).min(axis=0)
+    return np.where(np.isinf(lowest), np.nan, lowest)
