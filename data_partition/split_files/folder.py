@@ -76,6 +76,20 @@ class SplitFolder:
             if verify and sha256_of(path) != expected.sha256:
                 raise InputError(f"{path}: edited or damaged (its checksum differs); make the splits again")
 
+    def require_readable(self, client_id: str, split: str) -> None:
+        """Make sure that a split may be read now.
+
+        Raises:
+            InputError: there is no such client or split.
+            SealedError: the bias-conflicting test set was asked for inside :meth:`sealed`.
+        """
+        self._require_known(client_id, split)
+        if self._seals and split == SEALED_SPLIT:
+            raise SealedError(
+                f"client {client_id}: the bias-conflicting test set must not be read while training, "
+                "tuning or selecting"
+            )
+
     def index(self, client_id: str) -> int:
         """Place of a client among the ids, from 0.
 
@@ -97,12 +111,7 @@ class SplitFolder:
             InputError: there is no such client or split, or the file cannot be read.
             SealedError: the bias-conflicting test set was asked for inside :meth:`sealed`.
         """
-        self._require_known(client_id, split)
-        if self._seals and split == SEALED_SPLIT:
-            raise SealedError(
-                f"client {client_id}: the bias-conflicting test set must not be read while training, "
-                "tuning or selecting"
-            )
+        self.require_readable(client_id, split)
         path = split_path(self.folder, self.name, split)
         try:
             with h5py.File(path, "r") as file:

@@ -49,6 +49,38 @@ def same_sums(bench: Bench) -> list[Row]:
     return rows
 
 
+def same_means(bench: Bench) -> list[Row]:
+    """Whether means that lie half-way between two numbers are rounded as on the CPU.
+
+    Clients with equally many samples have such means wherever their weights lie on both sides of a power of
+    two. There a division that is off by its last bit goes to the wrong side; "by the reciprocal" is what it
+    gives that torch's division by a plain number does on a GPU (multiply by the rounded 1 / count).
+    """
+    rows = []
+    for number in (1008, 21, 7):
+        rng = torch.Generator().manual_seed(number)
+        base = (torch.rand(2**20, generator=rng) - 0.5) / 64
+        total, there = WeightedSum(), WeightedSum()
+        for _ in range(CLIENTS):
+            state = {"w": base + 1.5e-3 * torch.randn(base.shape, generator=rng)}
+            total.add(number, state)
+            there.add(number, {"w": state["w"].to(bench.device)})
+        expected, actual = total.mean()["w"], there.mean()["w"].cpu()
+        exact = total.head["w"] + total.tail["w"]
+        inverse = (exact * (1.0 / total.count)).to(expected.dtype)
+        plain = (exact.to(bench.device) / total.count).to(expected.dtype).cpu()
+        rows.append(
+            {
+                "samples of 5 clients each": number,
+                "values": base.numel(),
+                "equals the CPU": torch.equal(actual, expected),
+                "others by a plain number": int((plain != expected).sum()),
+                "others by the reciprocal": int((inverse != expected).sum()),
+            }
+        )
+    return rows
+
+
 def same_training(bench: Bench) -> list[Row]:
     """Whether the same training gives the same bits twice."""
     rows = []
@@ -86,7 +118,7 @@ def synchronisations(bench: Bench) -> list[Row]:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                list(islice(steps, count))
+                list(islice(steps, count))  # within an epoch, whose order is there already
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         places = Counter(

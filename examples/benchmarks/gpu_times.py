@@ -33,7 +33,7 @@ from gpu_work import (
     personalize,
     prepare_device,
     round_on_device,
-    round_today,
+    round_over_host,
     train_client,
 )
 from torch import nn
@@ -41,7 +41,7 @@ from torch import nn
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.modes import frozen
-from fedml_spurious.learning.state_dicts import State, copy_state, load_state
+from fedml_spurious.learning.state_dicts import State, clone_state, copy_state, load_state
 from fedml_spurious.learning.training import Step
 from fedml_spurious.learning.weighted_sum import WeightedSum, average
 
@@ -56,15 +56,11 @@ def step_times(bench: Bench) -> list[Row]:
         samples = make_samples(size, 0, bench.device, 8 * size.batch_size)  # full batches only
         global_model = size.model(bench.device)
         for method in ("round", "ft", "ours"):
-            for fill in (True, False):
-                torch.utils.deterministic.fill_uninitialized_memory = fill
-                loss = objectives(samples, global_model)[method]
-                model = size.model(bench.device)
-                steps = local_steps(model, size.local_training(10**6), samples, loss)
-                times = _times_of(bench, steps)
-                rows.append({"size": name, "method": method, "fill": fill, **times})
-                del model, steps
-    torch.utils.deterministic.fill_uninitialized_memory = True
+            loss = objectives(samples, global_model)[method]
+            model = size.model(bench.device)
+            steps = local_steps(model, size.local_training(10**6), samples, loss)
+            rows.append({"size": name, "method": method, **_times_of(bench, steps)})
+            del model, steps
     return rows
 
 
@@ -158,9 +154,8 @@ def sums(bench: Bench) -> list[Row]:
     for name in ("mnist", "coil20"):
         size = bench.sizes[name]
         updates = [(100, copy_state(size.model(torch.device("cpu"), seed=c))) for c in range(CLIENTS)]
-        for number in sorted({1, threads}):
-            torch.set_num_threads(number)
-            rows.append(bench.row(f"{name}: sum on the CPU, {number} threads", lambda u=updates: average(u)))
+        torch.set_num_threads(1)
+        rows.append(bench.row(f"{name}: sum on the CPU, 1 thread", lambda u=updates: average(u)))
         torch.set_num_threads(threads)
         if bench.device.type == "cuda":
             there = [(count, move(state, bench.device)) for count, state in updates]
@@ -169,7 +164,7 @@ def sums(bench: Bench) -> list[Row]:
 
 
 def rounds(bench: Bench) -> list[Row]:
-    """A round today, with everything on the device, its training alone, and FedML's."""
+    """A round as it is, one with everything over the host, the training alone, and FedML's."""
     return [row for name in ("mnist", "coil20") for row in _rounds_of(bench, name)]
 
 
@@ -179,13 +174,14 @@ def _rounds_of(bench: Bench, name: str) -> Iterator[Row]:
     there = [samples.to(device) for samples in here]
     model = size.model(device)
     first, states = copy_state(model), []
-    kinds = ("round today", round_today, here), ("round on the device", round_on_device, there)
+    kinds = ("round over the host", round_over_host, here), ("round", round_on_device, there)
     for what, function, clients in kinds:
-        load_state(model, first)
-        function(model, size, clients, device)
-        states.append(digest(model.state_dict()))
+        for _ in range(2):
+            load_state(model, first)
+            function(model, size, clients, device)
+            states.append(digest(model.state_dict()))
         row = bench.row(f"{name}: {what}", partial(function, model, size, clients, device))
-        yield {**row, "same bits": states[-1] == states[0]}
+        yield {**row, "same bits twice": states[-1] == states[-2], "same bits": states[-1] == states[0]}
     yield bench.row(
         f"{name}: training alone",
         lambda: [train_client(model, size, samples, client) for client, samples in enumerate(there)],
@@ -310,19 +306,21 @@ def _share(
     end: Any,
     patience: float,
 ) -> None:
-    """A process: trains its clients of every round of the plan and adds up their weights on the CPU."""
+    """A process: trains its clients of every round of the plan and adds up their weights."""
     where = prepare_device(device)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // number))
     held: tuple[Size, nn.Module, State, list[Samples]] | None = None
     for size, sharing in plan:
         if held is None or held[0] != size:
             model = size.model(where)
-            held = size, model, copy_state(model), [make_samples(size, c, where) for c in range(CLIENTS)]
+            held = size, model, clone_state(model), [make_samples(size, c, where) for c in range(CLIENTS)]
         _, model, start, clients = held
         begin.wait(patience)
         total = WeightedSum()
         for client in range(rank, CLIENTS, sharing) if rank < sharing else ():
             load_state(model, start)
             train_client(model, size, clients[client], client)
-            total.add(len(clients[client].y), copy_state(model))
+            total.add(len(clients[client].y), clone_state(model))
+        for value in total.head.values():
+            value.cpu()  # on its way to the server
         end.wait(patience)

@@ -21,9 +21,9 @@ from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.learning.losses import adversarial_disagreement, l2_distance
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.models import IMAGE_SIZES, build_model
-from fedml_spurious.learning.state_dicts import State, copy_state, load_state
+from fedml_spurious.learning.state_dicts import State, clone_state, copy_state, load_state
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
-from fedml_spurious.learning.weighted_sum import WeightedSum, average
+from fedml_spurious.learning.weighted_sum import average
 
 CLIENTS = 5  # of a round
 Loss = Callable[[nn.Module, Tensor], Tensor]
@@ -217,6 +217,7 @@ def prepare_device(name: str) -> torch.device:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first use of cuBLAS
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
         device = torch.device("cuda", device.index or 0)
         torch.cuda.set_device(device)
     return device
@@ -227,8 +228,8 @@ def move(state: Mapping[str, Tensor], device: torch.device) -> State:
     return {name: value.to(device, copy=True) for name, value in state.items()}
 
 
-def round_today(model: nn.Module, size: Size, clients: Sequence[Samples], device: torch.device) -> None:
-    """A round as the simulator does it: samples and weights travel for every client, the CPU sums."""
+def round_over_host(model: nn.Module, size: Size, clients: Sequence[Samples], device: torch.device) -> None:
+    """A round as FedML does it: samples and weights travel for every client, the CPU sums."""
     start, updates = copy_state(model), []
     for index, samples in enumerate(clients):
         load_state(model, start)
@@ -238,13 +239,13 @@ def round_today(model: nn.Module, size: Size, clients: Sequence[Samples], device
 
 
 def round_on_device(model: nn.Module, size: Size, clients: Sequence[Samples], device: torch.device) -> None:
-    """The same round with samples, weights and sum kept on the device."""
-    start, total = move(model.state_dict(), device), WeightedSum()
+    """The same round as our simulator does it: samples, weights and sum stay on the device."""
+    start, updates = clone_state(model), []
     for index, samples in enumerate(clients):
         load_state(model, start)
         train_client(model, size, samples, index)
-        total.add(len(samples.y), model.state_dict())
-    load_state(model, total.mean())
+        updates.append((len(samples.y), clone_state(model)))
+    load_state(model, average(updates))
 
 
 def train_client(model: nn.Module, size: Size, samples: Samples, client: int) -> float:

@@ -137,6 +137,8 @@ class DataArgs(Section):
             clients, splits and colour maps of its own (in ``data/fl<SEED>/``); any other seed, 0 where it is
             absent, makes one partition that all federated seeds share.
         raw: folder of the raw data that ``partition`` reads.
+        cache_mb: 10^6 bytes of samples that every process keeps, as bytes, on the device where it computes;
+            those that were used last. 0 reads the files every time.
     """
 
     dataset: str = Field(min_length=1)
@@ -147,6 +149,7 @@ class DataArgs(Section):
         PlainSerializer(lambda options: options and options.given),
     ] = None
     raw: str | None = None
+    cache_mb: NonNegative = 256.0
 
     @model_validator(mode="after")
     def _one_source(self) -> DataArgs:

@@ -20,6 +20,7 @@ from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.batchnorm import recalibrated
 from fedml_spurious.learning.client_data import (
     Labelled,
+    SampleCache,
     TestData,
     TrainingData,
     load_test_data,
@@ -64,6 +65,7 @@ class ClientStep:
         client: id of the client.
         eps: budget of the attack.
         fl_seed: seed of the global model.
+        cache: keeps samples for the next step with this client; read from the files where it is absent.
     """
 
     def __init__(
@@ -75,19 +77,20 @@ class ClientStep:
         *,
         eps: float,
         fl_seed: int,
+        cache: SampleCache | None = None,
     ) -> None:
         self.settings, self.data, self.client = settings, data, client
         self.eps, self.fl_seed = eps, fl_seed
         device = next(model.parameters()).device
         self.attack: Attack = settings.attack_args.attack(eps)
         with data.sealed():
-            self.training: TrainingData = load_training_data(data, client, device)
+            self.training: TrainingData = load_training_data(data, client, device, cache)
             self.model = client_model(settings, model, self.training.train)
             self.adversarial = AdversarialReference(
                 self.model, self.training.train, self.training.val, self.attack
             )
         # Held apart from what the methods get; see ClientView.
-        self._tests: TestData = load_test_data(data, client, device)
+        self._tests: TestData = load_test_data(data, client, device, cache)
 
     @cached_property
     def _test_adv(self) -> Labelled:

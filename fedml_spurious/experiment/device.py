@@ -31,4 +31,7 @@ def choose_device(settings: Settings) -> torch.device:
     # The same bytes on the same GPU need deterministic kernels; cuBLAS reads this before its first use.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # No kernel of ours reads memory before it is written; filling it first is a launch per tensor.
+    deterministic = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch hides it
     return torch.device("cuda", chosen.gpu_id)

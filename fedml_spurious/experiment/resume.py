@@ -27,6 +27,7 @@ _FREE = (
     ("device_args", "worker_gpus"),
     ("data_args", "data_cache_dir"),
     ("data_args", "raw"),
+    ("data_args", "cache_mb"),
     ("validation_args", "checkpoint_seconds"),
     ("personalization_args", "save_models"),
 )

@@ -27,7 +27,7 @@ from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.learning.attacks import SuccessCount, count_successes
 from fedml_spurious.learning.batchnorm import LayerSums, layer_sums
-from fedml_spurious.learning.client_data import Labelled, load_test_data, load_training_data
+from fedml_spurious.learning.client_data import Labelled, SampleCache, load_test_data, load_training_data
 from fedml_spurious.learning.fedavg import Round
 from fedml_spurious.learning.metrics import Evaluation, evaluate
 
@@ -111,7 +111,7 @@ class MeasureGlobal:
     def run(self, runner: TaskRunner) -> tuple[Evaluation, Evaluation]:
         """Counts on the biased and on the bias-conflicting test set."""
         with runner.data.unsealed():
-            tests = load_test_data(runner.data, self.client, runner.device)
+            tests = load_test_data(runner.data, self.client, runner.device, runner.cache)
         return (
             evaluate(runner.model, tests.biased.x, tests.biased.y),
             evaluate(runner.model, tests.conflicting.x, tests.conflicting.y),
@@ -149,13 +149,16 @@ class Personalize:
 
 
 class TaskRunner:
-    """Runs tasks in a process that can read the clients' samples; holds one model and one client's data.
+    """Runs tasks in a process that can read the clients' samples; holds one model and one client at a time.
 
     Args:
         settings: settings of the run.
         data: client split files by federated seed.
         device: where to compute.
         silo_store: where a silo keeps the personal models of its clients; None where they may leave.
+
+    Attributes:
+        cache: samples that were used last, as bytes.
     """
 
     def __init__(
@@ -167,6 +170,7 @@ class TaskRunner:
     ) -> None:
         self.settings, self.splits, self.device = settings, data, device
         self.silo_store = silo_store
+        self.cache = SampleCache(settings.data_args.cache_mb)
         self._in_use: tuple[nn.Module, int] | None = None
         self._step: tuple[tuple[str, int, float], ClientStep] | None = None
 
@@ -206,14 +210,16 @@ class TaskRunner:
     def training_samples(self, client: str) -> Labelled:
         """The client's training samples; its bias-conflicting test set is sealed while they are read."""
         with self.data.sealed():
-            return load_training_data(self.data, client, self.device).train
+            return load_training_data(self.data, client, self.device, self.cache).train
 
     def client_step(self, client: str, fl_seed: int, eps: float) -> ClientStep:
         """The client's data and adversarial examples; kept until another client's are asked for."""
         key = (client, fl_seed, eps)
         if self._step is None or self._step[0] != key:
             self._step = None  # frees the old ones before the new ones are made
-            step = ClientStep(self.settings, self.data, self.model, client, eps=eps, fl_seed=fl_seed)
+            step = ClientStep(
+                self.settings, self.data, self.model, client, eps=eps, fl_seed=fl_seed, cache=self.cache
+            )
             self._step = (key, step)
         return self._step[1]
 

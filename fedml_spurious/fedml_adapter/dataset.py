@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.learning.client_data import to_tensors
+from fedml_spurious.learning.client_data import SampleCache
+
+_CPU = torch.device("cpu")
 
 
 class ClientSplit(Dataset[tuple[Tensor, Tensor]]):
@@ -21,10 +23,14 @@ class ClientSplit(Dataset[tuple[Tensor, Tensor]]):
         folder: client split files.
         clients: ids of the clients, one after the other.
         split: name of the split.
+        cache: keeps samples for the next reading; the files are read every time where it is absent.
     """
 
-    def __init__(self, folder: SplitFolder, clients: Sequence[str], split: str) -> None:
+    def __init__(
+        self, folder: SplitFolder, clients: Sequence[str], split: str, cache: SampleCache | None = None
+    ) -> None:
         self.folder, self.clients, self.split = folder, tuple(clients), split
+        self.cache = SampleCache(0) if cache is None else cache
         self._count = sum(folder.count(client, split) for client in clients)
 
     def __len__(self) -> int:
@@ -41,10 +47,15 @@ class ClientSplit(Dataset[tuple[Tensor, Tensor]]):
             offset -= count
         raise IndexError(index)
 
-    def read(self, client: str) -> tuple[Tensor, Tensor]:
+    def read(self, client: str, device: torch.device = _CPU) -> tuple[Tensor, Tensor]:
         """All images (n, 3, H, W) and classes (n,) of one client."""
-        samples = self.folder.load(client, self.split)
-        return to_tensors(samples.image, samples.label, torch.device("cpu"))
+        samples = self.cache.load(self.folder, client, self.split, device).labelled()
+        return samples.x, samples.y
+
+    def read_all(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The same of all clients, one after the other."""
+        images, labels = zip(*(self.read(client, device) for client in self.clients), strict=True)
+        return torch.cat(images), torch.cat(labels)
 
 
 class SplitLoader(DataLoader[Any]):
@@ -81,13 +92,16 @@ class SplitLoader(DataLoader[Any]):
         return sum(-(-count // self.size) for count in counts)
 
 
-def fedml_dataset(folder: SplitFolder, client_ids: Sequence[str], *, batch_size: int) -> list[Any]:
+def fedml_dataset(
+    folder: SplitFolder, client_ids: Sequence[str], *, batch_size: int, cache: SampleCache | None = None
+) -> list[Any]:
     """FedML's list of eight for some clients of a folder.
 
     Args:
         folder: client split files.
         client_ids: the clients, in the order of FedML's indices 0..N-1.
         batch_size: samples per batch.
+        cache: keeps samples between two readings; absent, the files are read every time.
 
     Returns:
         ``[train_num, test_num, train_global, test_global, local_num_dict, train_local_dict,
@@ -99,11 +113,11 @@ def fedml_dataset(folder: SplitFolder, client_ids: Sequence[str], *, batch_size:
     unknown = [client for client in client_ids if client not in folder.meta.clients]
     if unknown:
         raise InputError(f"{folder.folder}: no client {unknown[0]!r}")
-    train, test = ClientSplit(folder, client_ids, "train"), ClientSplit(folder, client_ids, "test")
+    train, test = (ClientSplit(folder, client_ids, split, cache) for split in ("train", "test"))
 
     def loaders(split: str) -> dict[int, SplitLoader]:
         return {
-            index: SplitLoader(ClientSplit(folder, [client], split), batch_size, index)
+            index: SplitLoader(ClientSplit(folder, [client], split, cache), batch_size, index)
             for index, client in enumerate(client_ids)
         }
 

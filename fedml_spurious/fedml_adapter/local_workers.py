@@ -47,7 +47,12 @@ class LocalWorkers:
         simulator = SingleProcessSimulator(
             fedml_arguments(settings, fl_seed=fl_seed, num_clients=len(data.client_ids)),
             self.runner.device,
-            fedml_dataset(data, data.client_ids, batch_size=settings.train_args.batch_size),
+            fedml_dataset(
+                data,
+                data.client_ids,
+                batch_size=settings.train_args.batch_size,
+                cache=self.runner.cache,
+            ),
             model,
             start_round=start_round,
             after_round=after_round,

@@ -17,6 +17,7 @@ from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.snapshots import snapshot
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
 from fedml_spurious.learning.fedavg import Round, Share, run_rounds
+from fedml_spurious.learning.state_dicts import clone_state
 
 _Update = tuple[int, Any]  # number of training samples, and what the trainer's get_model_params gives
 
@@ -94,7 +95,7 @@ class _FedMLAggregator:
         return self._aggregator.model  # type: ignore[no-any-return]  # FedML has no types
 
     def weights(self) -> Any:
-        return snapshot(self._aggregator.get_model_params())
+        return _weights_of(self._aggregator)
 
     def average(self, updates: Iterable[_Update]) -> None:
         kept, _ = self._aggregator.on_before_aggregation(list(updates))
@@ -131,8 +132,23 @@ def train_client(
     train_loader, test_loader = loaders
     trainer.set_id(client)
     trainer.update_dataset(train_loader, test_loader, count)
-    trainer.set_model_params(snapshot(global_params))
+    # Ours copies what it is given.
+    trainer.set_model_params(global_params if _is_ours(trainer) else snapshot(global_params))
     trainer.on_before_local_training(train_loader, device, args)
     trainer.train(train_loader, device, args)
     trainer.on_after_local_training(train_loader, device, args)
-    return snapshot(trainer.get_model_params())
+    return _weights_of(trainer)
+
+
+def _is_ours(owner: ClientTrainer | ServerAggregator) -> bool:
+    """Whether weights go in and out of a trainer or an aggregator as we wrote it."""
+    names = ("get_model_params", "set_model_params")
+    return any(
+        all(getattr(type(owner), name, None) is getattr(own, name) for name in names)
+        for own in (SpuriousTrainer, SpuriousAggregator)
+    )
+
+
+def _weights_of(owner: ClientTrainer | ServerAggregator) -> Any:
+    """A copy of the weights; of our own classes on the device, because FedML alone needs them on the CPU."""
+    return clone_state(owner.model) if _is_ours(owner) else snapshot(owner.get_model_params())

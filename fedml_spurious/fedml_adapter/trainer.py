@@ -35,6 +35,8 @@ def collect(loader: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor
     Returns:
         Images (N, 3, H, W) and labels (N,).
     """
+    if isinstance(loader, SplitLoader):
+        return loader.split.read_all(device)  # as bytes, and only where they are not there yet
     images, labels = zip(*loader, strict=True)
     return torch.cat(images).to(device), torch.cat(labels).to(device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,23 +42,91 @@ class TestData:
     conflicting: Labelled
 
 
-def load_training_data(folder: SplitFolder, client: str, device: torch.device) -> TrainingData:
-    """Read the training and validation split of a client."""
-    train = folder.load(client, "train")
-    aligned = torch.from_numpy(train.aligned != 0).to(device)
-    return TrainingData(
-        Labelled(*to_tensors(train.image, train.label, device)), aligned, _load(folder, client, "val", device)
-    )
+@dataclass(frozen=True)
+class StoredSamples:
+    """Samples of one split of a client as they are kept on a device.
+
+    Attributes:
+        image: uint8 in 0..255, shape (n, H, W, 3).
+        label: classes, shape (n,), int64.
+        aligned: whether a sample is bias-aligned, shape (n,), bool.
+    """
+
+    image: Tensor
+    label: Tensor
+    aligned: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """What they take, in bytes."""
+        return self.image.nbytes + self.label.nbytes + self.aligned.nbytes
+
+    def labelled(self) -> Labelled:
+        """The samples as the networks take them."""
+        return Labelled(images_of(self.image), self.label)
 
 
-def load_test_data(folder: SplitFolder, client: str, device: torch.device) -> TestData:
+class SampleCache:
+    """Samples of clients on the device where they are used, those that were used last, up to a limit.
+
+    The seal holds here too: a sealed split is refused whether it is kept or not.
+
+    Args:
+        megabytes: limit, in 10^6 bytes; 0 keeps nothing.
+    """
+
+    def __init__(self, megabytes: float) -> None:
+        self._limit = int(megabytes * 1e6)
+        self._kept: OrderedDict[tuple[SplitFolder, str, str, torch.device], StoredSamples] = OrderedDict()
+        self._bytes = 0
+
+    def load(self, folder: SplitFolder, client: str, split: str, device: torch.device) -> StoredSamples:
+        """The samples of a client; not to be changed.
+
+        Raises:
+            InputError: there is no such client or split, or the file cannot be read.
+            SealedError: the split is sealed.
+        """
+        folder.require_readable(client, split)
+        key = (folder, client, split, device)
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+            return found
+        samples = folder.load(client, split)
+        found = StoredSamples(
+            torch.from_numpy(samples.image).to(device),
+            torch.from_numpy(np.asarray(samples.label, dtype=np.int64)).to(device),
+            torch.from_numpy(samples.aligned != 0).to(device),
+        )
+        if found.nbytes <= self._limit:
+            self._kept[key] = found
+            self._bytes += found.nbytes
+            while self._bytes > self._limit:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return found
+
+
+def load_training_data(
+    folder: SplitFolder, client: str, device: torch.device, cache: SampleCache | None = None
+) -> TrainingData:
+    """Read the training and validation split of a client, from the cache where there is one."""
+    train, val = (_load(folder, client, split, device, cache) for split in ("train", "val"))
+    return TrainingData(train.labelled(), train.aligned, val.labelled())
+
+
+def load_test_data(
+    folder: SplitFolder, client: str, device: torch.device, cache: SampleCache | None = None
+) -> TestData:
     """Read both test sets of a client; raises ``SealedError`` while the folder is sealed."""
-    return TestData(_load(folder, client, "test", device), _load(folder, client, "test_bc", device))
+    biased, conflicting = (_load(folder, client, split, device, cache) for split in ("test", "test_bc"))
+    return TestData(biased.labelled(), conflicting.labelled())
 
 
-def _load(folder: SplitFolder, client: str, split: str, device: torch.device) -> Labelled:
-    samples = folder.load(client, split)
-    return Labelled(*to_tensors(samples.image, samples.label, device))
+def _load(
+    folder: SplitFolder, client: str, split: str, device: torch.device, cache: SampleCache | None
+) -> StoredSamples:
+    return (SampleCache(0) if cache is None else cache).load(folder, client, split, device)
 
 
 @dataclass(frozen=True)
@@ -89,6 +158,12 @@ def to_tensors(
     Returns:
         float32 in [0, 1] of shape (n, 3, H, W), and int64 of shape (n,).
     """
-    x = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-    x = x.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+    x = images_of(torch.from_numpy(np.ascontiguousarray(image)).to(device))
     return x, torch.from_numpy(np.asarray(label, dtype=np.int64)).to(device)
+
+
+def images_of(image: Tensor) -> Tensor:
+    """Images as the networks take them, float32 in [0, 1] of shape (n, 3, H, W), from bytes (n, H, W, 3)."""
+    # By a tensor, because a GPU multiplies with the reciprocal of a plain number: other bits than a CPU's.
+    largest = torch.full((), 255.0, device=image.device)
+    return image.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(largest)

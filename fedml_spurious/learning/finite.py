@@ -82,17 +82,3 @@ def require_finite_optimizer(optimizer: torch.optim.Optimizer, names: Iterable[s
     name = first_not_finite(averages)
     if name:
         raise DivergedError(f"the gradients of {name.split(' (')[0]} are too large for Adam {when}")
-
-
-def require_finite_outputs(logits: Tensor, loss: float) -> None:
-    """Make sure that a network's outputs and their loss are finite.
-
-    Args:
-        logits: shape (B, K).
-        loss: a cross-entropy of them, in nats.
-
-    Raises:
-        DivergedError: they are not.
-    """
-    if not math.isfinite(loss) or not bool(logits.isfinite().all()):
-        raise DivergedError("the network's outputs are not finite")

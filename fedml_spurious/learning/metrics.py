@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.common.travelling import travels
-from fedml_spurious.learning.finite import require_finite_outputs
 from fedml_spurious.learning.modes import Classifier, frozen
 
 EVALUATION_BATCH = 1024
@@ -55,14 +56,20 @@ def evaluate(model: Classifier, x: Tensor, y: Tensor) -> Evaluation:
     Raises:
         DivergedError: logits or losses are not finite.
     """
-    total = EMPTY
+    found = []
     with frozen(model), torch.no_grad():
         for images, labels in zip(
             torch.split(x, EVALUATION_BATCH), torch.split(y, EVALUATION_BATCH), strict=True
         ):
             logits = model(images)
-            correct = int((logits.argmax(dim=1) == labels).sum())
-            loss_sum = float(F.cross_entropy(logits, labels, reduction="sum"))
-            require_finite_outputs(logits, loss_sum)
-            total += Evaluation(len(labels), correct, loss_sum)
-    return total
+            correct = (logits.argmax(dim=1) == labels).sum()
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            finite = logits.isfinite().all()
+            found.append(torch.stack([value.double() for value in (correct, loss, finite)]))
+    if not found:
+        return EMPTY
+    # All numbers in one transfer, so that the device is waited for once.
+    correct_counts, losses, finites = torch.stack(found, dim=1).tolist()
+    if not all(finites) or not all(map(math.isfinite, losses)):
+        raise DivergedError("the network's outputs are not finite")
+    return Evaluation(len(y), int(sum(correct_counts)), sum(losses))

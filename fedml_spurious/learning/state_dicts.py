@@ -12,7 +12,12 @@ State = dict[str, Tensor]
 
 def copy_state(model: nn.Module) -> State:
     """The model's state dictionary as tensors of its own on the CPU, safe to keep while training goes on."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+
+
+def clone_state(model: nn.Module) -> State:
+    """The same on the model's device: no weight travels."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:

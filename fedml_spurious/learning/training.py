@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,10 @@ from fedml_spurious.learning.modes import batchnorm_to_eval_mode
 from fedml_spurious.learning.options import BatchNormMode as BatchNormMode
 from fedml_spurious.learning.options import LocalTraining as LocalTraining
 
+_SequenceT = TypeVar("_SequenceT", IndexArray, Tensor)
 
-def minibatches(sequence: IndexArray, batch_size: int) -> list[IndexArray]:
+
+def minibatches(sequence: _SequenceT, batch_size: int) -> list[_SequenceT]:
     """Cut a sequence of sample rows into batches.
 
     The last, smaller batch is kept. A last batch of one sample is joined to its neighbour, because
@@ -33,7 +36,7 @@ def minibatches(sequence: IndexArray, batch_size: int) -> list[IndexArray]:
     Returns:
         Batches that concatenate to ``sequence``.
     """
-    starts = list(range(0, len(sequence), batch_size))
+    starts: list[int] = list(range(0, len(sequence), batch_size))
     if len(starts) > 1 and batch_size > 1 and len(sequence) - starts[-1] == 1:
         starts.pop()
     return [sequence[start:end] for start, end in zip(starts, [*starts[1:], len(sequence)], strict=True)]
@@ -82,7 +85,8 @@ def train_locally(
         A step per batch.
 
     Raises:
-        DivergedError: at the end of an epoch, where a loss, a weight or Adam's state is not finite.
+        DivergedError: at the end of an epoch, where a loss is not finite; and at the end of the last one, where
+            a weight or Adam's state is not.
     """
     named = {name: value for name, value in model.named_parameters() if value.requires_grad}
     parameters = list(named.values())
@@ -91,7 +95,9 @@ def train_locally(
     )
     done = 0
     for epoch in range(settings.epochs):
-        batches = minibatches(sequence(epoch), settings.batch_size)
+        # The order of an epoch goes to the device at once: a copy in every batch would wait for the device.
+        order = torch.from_numpy(sequence(epoch)).to(device)
+        batches = minibatches(order, settings.batch_size)
         losses: list[Tensor] = []
         for number, rows in enumerate(batches, start=1):
             model.train()
@@ -99,13 +105,15 @@ def train_locally(
                 batchnorm_to_eval_mode(model)
             optimizer.zero_grad(set_to_none=True)
             with _seeded(noise(done), device):
-                value = loss(model, torch.from_numpy(rows).to(device))
+                value = loss(model, rows)
             value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
             optimizer.step()
             done += 1
             losses.append(value.detach())
             if number == len(batches):
                 require_finite_losses(losses, first=done - number + 1, epoch=epoch + 1)
+            if number == len(batches) and epoch + 1 == settings.epochs:
+                # What is not finite stays so: a look at each weight in every epoch would cost a tenth of it.
                 require_finite_weights(model, f"after epoch {epoch + 1}")
                 require_finite_optimizer(optimizer, named, f"in epoch {epoch + 1}")
             yield Step(epoch + 1, done, number == len(batches), value.detach())

@@ -88,12 +88,13 @@ class WeightedSum:
         """
         if not self.count:
             raise ValueError("expected at least one client, each with at least 1 sample; got none")
-        return {
-            name: ((value + self.tail[name]) / self.count if name in self.tail else value.clone()).to(
-                self.types[name]
-            )
-            for name, value in self.head.items()
-        }
+        return {name: self._mean_of(name, value).to(self.types[name]) for name, value in self.head.items()}
+
+    def _mean_of(self, name: str, value: Tensor) -> Tensor:
+        if name not in self.tail:
+            return value.clone()
+        # As a tensor: by a plain number a GPU multiplies with the reciprocal, whose rounding is another.
+        return (value + self.tail[name]) / torch.full((), self.count, dtype=value.dtype, device=value.device)
 
     def _accumulate(self, name: str, value: Tensor, factor: int) -> None:
         if name not in self.head:
@@ -115,8 +116,10 @@ class WeightedSum:
 
 
 def _chunks(tensor: Tensor) -> tuple[Tensor, ...]:
-    # Pieces that stay in the processor's cache through the six passes of an exact addition.
-    return torch.split(tensor.contiguous().view(-1), 32768)
+    # On a CPU pieces that stay in its cache through the passes of an exact addition; elsewhere pieces that
+    # bound the memory of its terms.
+    size = 1 << 15 if tensor.device.type == "cpu" else 1 << 24
+    return torch.split(tensor.contiguous().view(-1), size)
 
 
 def average(updates: Sequence[tuple[int, Mapping[str, Tensor]]]) -> State:

@@ -19,7 +19,7 @@ from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
 from fedml_spurious.learning.metrics import EVALUATION_BATCH, Evaluation, evaluate
 from fedml_spurious.learning.modes import frozen
-from fedml_spurious.learning.state_dicts import State
+from fedml_spurious.learning.state_dicts import State, clone_state
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
 from fedml_spurious.personalization.options import MethodSettings as MethodSettings
 from fedml_spurious.personalization.options import SelectionTies, TuningRule
@@ -276,9 +276,10 @@ def fine_tune(
             continue
         candidate = Candidate(model, view.val, view.adversarial)
         score = method.score(candidate)
-        state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        last = Personalized(state, step.epoch, candidate.val.accuracy)
-        if score > best_score or (score == best_score and ties == "latest"):
+        is_best = score > best_score or (score == best_score and ties == "latest")
+        if is_best or step.epoch == view.training.epochs:  # the weights are large, and copying them costs
+            last = Personalized(clone_state(model), step.epoch, candidate.val.accuracy)
+        if is_best:
             best, best_score = last, score
     if best is None:
         raise ValueError(f"client {view.client}: no training sample in the sequence, nothing was fine-tuned")

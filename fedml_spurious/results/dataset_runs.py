@@ -24,6 +24,7 @@ _FREE = (
     ("data_args", "data_cache_dir"),
     ("data_args", "partition"),  # the fingerprint of the data is compared instead
     ("data_args", "raw"),
+    ("data_args", "cache_mb"),
     ("train_args", "client_num_in_total"),
     ("personalization_args", "save_models"),
     ("personalization_args", "trajectory_interval"),

@@ -19,6 +19,7 @@ from fedml_spurious.experiment.inputs import SplitsBySeed
 _OF_THE_HOST = {
     "data_args.data_cache_dir",
     "data_args.raw",
+    "data_args.cache_mb",
     "device_args.gpu_id",
     "device_args.worker_gpus",
 }

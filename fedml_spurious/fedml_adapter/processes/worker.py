@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.inputs import SplitsBySeed, initial_network
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Trains, and does tasks, until the server says that the run is done; holds one client's data at a time.
+    """Trains, and does tasks, until the server says that the run is done.
 
     Args:
         endpoint: this process's end of the communication.
@@ -61,6 +62,7 @@ class Worker:
         self.model = initial_network(settings, next(iter(data.values())), 0).to(device)
         self.runner = TaskRunner(settings, data, device, store)
         self._weights: tuple[str, State] = ("", {})
+        self._datasets: dict[SplitFolder, list[Any]] = {}
         self._in_use: int | None = None  # the federated seed for which the model in use was taken
 
     def serve(self) -> None:
@@ -93,7 +95,8 @@ class Worker:
     def _receive_weights(self, message: Received) -> None:
         name, state = message.content["weights"], message.content["state"]
         if state is not None:
-            self._weights, self._in_use = (name, from_plain(state)), None
+            there = {key: value.to(self.device) for key, value in from_plain(state).items()}
+            self._weights, self._in_use = (name, there), None
         if self._weights[0] != name:
             raise RunError("the server did not send the weights that its message is about")
 
@@ -103,8 +106,7 @@ class Worker:
         args = fedml_arguments(self.settings, fl_seed=fl_seed, num_clients=len(data.client_ids))
         args.round_idx = round
         self.situation.phase = f"training, seed fl{fl_seed}, round {round}"
-        dataset = fedml_dataset(data, data.client_ids, batch_size=self.settings.train_args.batch_size)
-        _, _, _, _, counts, train_loaders, test_loaders, _ = dataset
+        _, _, _, _, counts, train_loaders, test_loaders, _ = self._dataset(data)
         trainer = SpuriousTrainer(self.model, args)
         total, losses = WeightedSum(), []
         self._in_use = None  # training changes the model that tasks look at
@@ -117,6 +119,17 @@ class Worker:
                 total.add(counts[client], state)
                 losses.append(trainer.last_loss)
         return {"sum": sum_to_plain(total), "losses": losses}
+
+    def _dataset(self, data: SplitFolder) -> list[Any]:
+        """FedML's view of a federation, made once."""
+        if data not in self._datasets:
+            self._datasets[data] = fedml_dataset(
+                data,
+                data.client_ids,
+                batch_size=self.settings.train_args.batch_size,
+                cache=self.runner.cache,
+            )
+        return self._datasets[data]
 
     def _do(self, *, fl_seed: int, task: dict[str, Any]) -> Any:
         wanted = from_plain(task)
