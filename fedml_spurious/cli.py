@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from fedml_spurious.common.allocator import reuse_freed_memory
 from fedml_spurious.common.cli_errors import INTERRUPTED, friendly
 from fedml_spurious.common.version import __version__
 
@@ -63,6 +64,7 @@ def run(
     Several processes: start it with `mpirun -np N`, and add `--set comm_args.backend=MPI`.
     """
     _share_cores()
+    reuse_freed_memory()
     # Late: --help does without them.
     from fedml_spurious.config.file import find_config, load_settings
     from fedml_spurious.fedml_adapter.processes.ranks import find_rank, rank_zero_speaks

@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.common.allocator import reuse_freed_memory
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_json
 from fedml_spurious.config.file import find_config, load_settings
@@ -40,6 +41,7 @@ def run(
         InputError: the configuration, the data or the folder are wrong, or several processes are asked for.
         RunError: writing failed; what was finished is kept.
     """
+    reuse_freed_memory()
     settings = load_settings(find_config(str(config)), overrides)
     if settings.comm_args.backend != "sp":
         raise InputError(
