@@ -85,8 +85,8 @@ def train_locally(
         A step per batch.
 
     Raises:
-        DivergedError: at the end of an epoch, where a loss is not finite; and at the end of the last one, where
-            a weight or Adam's state is not.
+        DivergedError: at the end of an epoch, where a loss is not finite; and at the end of the last one,
+            where a weight or Adam's state is not.
     """
     named = {name: value for name, value in model.named_parameters() if value.requires_grad}
     parameters = list(named.values())

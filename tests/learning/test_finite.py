@@ -43,27 +43,33 @@ Loss = Callable[[nn.Module, Tensor], Tensor]
 
 
 @pytest.mark.parametrize(
-    ("loss", "expected"),
+    ("epochs", "loss", "expected"),
     [
         # The sixth batch is the second one of epoch 2.
         (
+            3,
             lambda net, rows: net.weight.sum() * (math.nan if 12 in rows else 1.0),
             r"nan in batch 6 \(epoch 2\)",
         ),
         # A finite loss with an infinite gradient: the square root of 0, in the last batch.
         (
+            1,
             lambda net, rows: (net.weight * (6 not in rows)).square().sum().sqrt(),
             r"weight holds .* not finite after epoch 1",
         ),
         # Finite gradients whose squares are not.
-        (lambda net, rows: net.weight.sum() * 1e30, r"gradients of weight are too large for Adam in epoch 1"),
+        (
+            1,
+            lambda net, rows: net.weight.sum() * 1e30,
+            r"gradients of weight are too large for Adam in epoch 1",
+        ),
     ],
 )
-def test_training_stops_at_the_end_of_the_epoch_that_diverges(loss: Loss, expected: str) -> None:
+def test_training_stops_at_the_end_of_the_epoch_that_diverges(epochs: int, loss: Loss, expected: str) -> None:
     model = nn.Linear(2, 1, bias=False)
     steps = train_locally(
         model,
-        LocalTraining(epochs=3, batch_size=2),
+        LocalTraining(epochs=epochs, batch_size=2),
         sequence=lambda epoch: np.arange(8) + 10 * epoch,
         loss=loss,
         noise=int,
