@@ -73,6 +73,19 @@ def test_a_client_with_an_empty_split_is_named(split: str, splits: Path, tmp_pat
     assert choose_clients(folder, ("0001",)) == ("0001",)
 
 
+def test_split_files_that_name_no_client_for_personalization_do_not_mean_all(splits: Path) -> None:
+    from data_partition.split_files.folder import SplitFolder
+    from fedml_spurious.common.errors import InputError
+    from fedml_spurious.experiment.inputs import choose_clients
+
+    folder = SplitFolder(splits)
+    limits = {"train_blond_females_above": 5}
+    folder.meta = folder.meta.model_copy(update={"personalized_clients": (), "thresholds": limits})
+    with pytest.raises(InputError, match=r"d of fl3: no client qualifies .*\(train_blond_females_above 5\)"):
+        choose_clients(folder, None, "d of fl3")
+    assert choose_clients(folder, ("0001",)) == ("0001",)
+
+
 def test_an_output_that_cannot_be_written(tiny: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = invoke(tiny, tmp_path / "run", "--output", str(tmp_path / "file" / "run"))
