@@ -26,6 +26,7 @@ from data_partition.split_files.federation import Federation
 from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.words import counted
 
 NAME = "celeba_real"
 
@@ -61,7 +62,8 @@ def deal(labels: CelebALabels, rows: IndexArray, options: Options) -> Deal:
     num_clients = options.clients or len(identities) // options.identities_per_client
     if num_clients == 0:
         raise InputError(
-            f"{len(identities)} celebrities are too few for one client of {options.identities_per_client}; "
+            f"{counted(len(identities), 'celebrity')} cannot fill one client of "
+            f"{options.identities_per_client}; "
             f"ask for fewer with {advice.option('identities_per_client')}"
         )
     shares, left_over = deal_identities(

@@ -44,6 +44,7 @@ from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
 from fedml_spurious.common.storage import sha256_of
+from fedml_spurious.common.words import counted
 
 NAME = "celeba_synthetic"
 
@@ -88,8 +89,9 @@ def deal(labels: CelebALabels, rows: IndexArray, options: Options, counts: Group
     limit = len(identities) - (num_clients - num_fixed) * share
     if num_clients < num_fixed or limit < 0:
         raise InputError(
-            f"{num_clients:,} clients, of which {num_fixed} have fixed group counts and the others {share} "
-            f"celebrities each, cannot be made of {len(identities):,} celebrities; change "
+            f"{counted(num_clients, 'client')}, {num_fixed} with fixed group counts and the others with "
+            f"{counted(share, 'celebrity')} each, cannot be made of "
+            f"{counted(len(identities), 'celebrity')}; change "
             f"{advice.option('clients')} or {advice.option('identities_per_client')}"
         )
     usual = min(num_fixed * share + len(identities) % share, limit)
@@ -186,11 +188,15 @@ def _account(
     ids = ", ".join(client_name(client) for client in range(len(fixed)))
     scarcest = Group(reserve.scarcest).words
     note = (
-        f"clients {ids} have fixed group counts; {len(reserve.positions)} celebrities are reserved for "
+        f"clients {ids} have fixed group counts; {_reserved(len(reserve.positions))} reserved for "
         f"them, {reserve.num_scarce} because they have the most images of {scarcest}; {len(unused)} of their "
         f"images, {blond_males} of blond males, are not needed and left out"
     )
     return left_out, (note,)
+
+
+def _reserved(count: int) -> str:
+    return "1 celebrity is" if count == 1 else f"{count} celebrities are"
 
 
 def plan(options: Options, raw: Raw) -> Federation:

@@ -16,6 +16,7 @@ from data_partition.split_files.federation import Progress
 from data_partition.split_files.meta import SPLITS, read_meta
 from fedml_spurious.common.cli_errors import friendly
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.words import counted
 
 
 def partition_command(
@@ -123,5 +124,7 @@ def summarize(path: Path) -> str:
     meta = read_meta(path)
     sizes = {split: sum(client.counts[split] for client in meta.clients.values()) for split in SPLITS}
     parts = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
-    first = f"{meta.name}: {meta.num_clients} clients, {meta.num_classes} classes; {parts}"
+    first = (
+        f"{meta.name}: {counted(meta.num_clients, 'client')}, {counted(meta.num_classes, 'class')}; {parts}"
+    )
     return "\n".join([first, *meta.remarks(), str(path)])

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.words import counted
 
 _SWAPS_PER_HOLDING = 10
 
@@ -56,7 +57,8 @@ def deal_classes(
     """
     if classes_per_client > num_classes:
         raise InputError(
-            f"classes_per_client: {classes_per_client} asked for, the data set has {num_classes} classes"
+            f"classes_per_client: {classes_per_client} asked for, the data set has "
+            f"{counted(num_classes, 'class')}"
         )
     holdings = num_clients * classes_per_client
     quota = np.full(num_classes, holdings // num_classes)
@@ -104,7 +106,8 @@ def divide_class(rows: IndexArray, holders: Sequence[int], rng: np.random.Genera
     """
     if len(holders) > len(rows):
         raise InputError(
-            f"{len(holders)} clients share a class of {len(rows)} samples, so some would get none; "
+            f"{counted(len(holders), 'client')} would share a class of {counted(len(rows), 'sample')}, "
+            f"so some would get none; "
             "ask for fewer clients, fewer classes per client or more samples"
         )
     parts = np.array_split(rng.permutation(rows), len(holders))
@@ -171,7 +174,7 @@ def draw_limited(labels: IndexArray, limit: int, rng: np.random.Generator) -> In
         InputError: fewer than ``limit`` samples are there.
     """
     if limit > len(labels):
-        raise InputError(f"limit: {limit} samples asked for, the data set has {len(labels)}")
+        raise InputError(f"limit: {counted(limit, 'sample')} asked for, the data set has {len(labels)}")
     classes, counts = np.unique(labels, return_counts=True)
     kept = [
         rng.permutation(np.flatnonzero(labels == y))[:share]

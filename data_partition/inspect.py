@@ -17,6 +17,7 @@ from data_partition.split_files.pictures import draw_folder
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.cli_errors import friendly
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.words import counted
 
 _SHOWN_PROBLEMS = 20
 
@@ -46,8 +47,9 @@ def summarize_arrays(folder: SplitFolder) -> str:
     """Sizes, groups and correlation strength of every split, measured from the arrays."""
     meta = folder.meta
     lines = [
-        f"{folder.name}: {meta.num_clients} clients, {meta.num_classes} classes, "
-        f"{len(meta.spurious_names)} spurious values, images {'x'.join(map(str, folder.image_shape))}",
+        f"{folder.name}: {counted(meta.num_clients, 'client')}, {counted(meta.num_classes, 'class')}, "
+        f"{counted(len(meta.spurious_names), 'spurious value')}, images "
+        f"{'x'.join(map(str, folder.image_shape))}",
         f"{'split':8}{'samples':>9}{'per client':>16}{'aligned':>9}{'V in clients':>14}{'V overall':>11}",
     ]
     for split in ("train", "val", "test", "test_bc"):
@@ -94,7 +96,7 @@ def command(folder: Path, name: str | None, check: bool, png: Path | None, clien
         problems = list(find_problems(splits))
         if problems:
             shown = "\n".join(problems[:_SHOWN_PROBLEMS])
-            raise InputError(f"{folder}: {len(problems)} problems\n{shown}")
+            raise InputError(f"{folder}: {counted(len(problems), 'problem')}\n{shown}")
         click.echo("checked: checksums, ranges, disjoint sources, alignment flags, bias-conflicting copies")
     png = png or folder / f"{splits.name}_samples.png"
     draw_folder(splits, png, num_clients=clients)

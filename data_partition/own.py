@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from data_partition.columns import by_number, places, stripped
 from data_partition.dealing import divide_into_splits
 from data_partition.options import check_ratios
 from data_partition.split_files.federation import (
@@ -28,6 +29,7 @@ from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
 from fedml_spurious.common.validation import describe_errors
+from fedml_spurious.common.words import counted
 
 Images = npt.NDArray[np.uint8]
 RowReader = Callable[[IndexArray], Images]
@@ -42,6 +44,7 @@ class _Columns:
     client: IndexArray
     clients: tuple[str, ...]
     split: npt.NDArray[np.str_] | None
+    notes: tuple[str, ...] = ()
 
 
 def write_splits(
@@ -58,6 +61,7 @@ def write_splits(
     spurious_names: Sequence[str] | None = None,
     ratios: tuple[int, int, int] = (72, 8, 20),
     seed: int = 0,
+    notes: Sequence[str] = (),
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -75,7 +79,8 @@ def write_splits(
             array of rows, so that they need not fit into memory at once.
         label: class of each sample, 0..K-1, shape (N,).
         spurious: value of the spurious feature, from 0, shape (N,).
-        client: name or number of the client of each sample, shape (N,).
+        client: name or number of the client of each sample, shape (N,); blanks around names do not count. The
+            clients are in the order of their numbers, names by the alphabet.
         split: ``train``, ``val``, ``test`` or ``test_bc`` for each sample, shape (N,); drawn by ``ratios``
             when absent.
         conflicting_groups: (label, spurious) pairs that are bias-conflicting on every client.
@@ -83,6 +88,7 @@ def write_splits(
         spurious_names: one per value of the spurious feature.
         ratios: train:val:test on every client, stratified by class.
         seed: of the draw.
+        notes: what a user of the files should know.
         progress: told after each client.
         overwrite: replace splits of this name.
 
@@ -131,6 +137,7 @@ def write_splits(
             class_names=_names(class_names, columns.label, "class"),
             spurious_names=_names(spurious_names, columns.spurious, "value"),
             conflicting_groups=tuple((int(y), int(a)) for y, a in conflicting_groups or ()),
+            notes=(*notes, *columns.notes),
         )
     except ValidationError as error:
         raise InputError(describe_errors(error, SplitInfo)) from error
@@ -203,15 +210,17 @@ def _majority_map(label: IndexArray, spurious: IndexArray) -> dict[int, int]:
 def _check_columns(
     label: npt.ArrayLike, spurious: npt.ArrayLike, client: npt.ArrayLike, split: npt.ArrayLike | None
 ) -> _Columns:
-    owner = np.asarray(client)
-    clients, numbers = np.unique(owner, return_inverse=True)
+    owner, notes = stripped("client", client)
+    clients = sorted(set(owner.ravel().tolist()), key=by_number)
     columns = {
         "label": _integers("label", label),
         "spurious": _integers("spurious", spurious),
         "client": owner,
     }
+    more: tuple[str, ...] = ()
     if split is not None:
-        columns["split"] = np.asarray(split).astype(np.str_)
+        given, more = stripped("split", split)
+        columns["split"] = given.astype(np.str_)
         unknown = sorted(set(columns["split"].tolist()) - set(SPLITS))
         if unknown:
             raise InputError(f"split: {unknown[0]!r}; expected {', '.join(SPLITS)}")
@@ -221,9 +230,10 @@ def _check_columns(
     return _Columns(
         label=columns["label"],
         spurious=columns["spurious"],
-        client=numbers.astype(np.int64),
-        clients=tuple(str(one) for one in clients.tolist()),
+        client=places(owner, clients),
+        clients=tuple(map(str, clients)),
         split=columns.get("split"),
+        notes=notes + more,
     )
 
 
@@ -239,13 +249,16 @@ def _names(names: Sequence[str] | None, values: IndexArray, kind: str) -> tuple[
     if names is None:
         return tuple(f"{kind} {number}" for number in range(needed))
     if len(names) < needed:
-        raise InputError(f"{len(names)} {kind} names, and {kind} {needed - 1} occurs")
+        raise InputError(f"{counted(len(names), f'{kind} name')}, and {kind} {needed - 1} occurs")
     return tuple(names)
 
 
 def _reader_of(image: Images, num_samples: int) -> RowReader:
     if len(image) != num_samples:
-        raise InputError(f"{len(image)} images and {num_samples} labels; one image per sample expected")
+        raise InputError(
+            f"{counted(len(image), 'image')} and {counted(num_samples, 'label')}; one image "
+            "per sample expected"
+        )
     return lambda rows: image[rows]
 
 

@@ -15,13 +15,16 @@ import numpy as np
 from PIL import Image
 from pydantic import TypeAdapter
 
+from data_partition.columns import by_number
 from data_partition.command import summarize
 from data_partition.options import Ratios
 from data_partition.own import Images, write_splits
+from data_partition.picture_files import UnclearPictureError, opened, rgb
 from data_partition.split_files.meta import SPLITS
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.cli_errors import friendly
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.words import counted
 
 _COLUMNS = ("file", "label", "spurious", "client")
 
@@ -44,7 +47,7 @@ def write_folder_splits(
         name: of the data set.
         images: folder of the image files.
         table: CSV file; labels and spurious values may be numbers from 0 or names, which are numbered in
-            alphabetical order.
+            order (numbers by value, others by the alphabet).
         side: height and width to which the images are resized (antialiased bilinear).
         ratios: train:val:test on every client, where the table has no column ``split``.
         seed: of the draw.
@@ -57,7 +60,7 @@ def write_folder_splits(
         InputError: the table is malformed, or an image is missing or unreadable; names file and line.
         RunError: the files could not be written.
     """
-    rows = _read_table(table, images)
+    rows, notes = _read_table(table, images)
     label, class_names = _number([row["label"] for row in rows])
     spurious, spurious_names = _number([row["spurious"] for row in rows])
 
@@ -76,15 +79,17 @@ def write_folder_splits(
         spurious_names=spurious_names,
         ratios=ratios,
         seed=seed,
+        notes=notes,
         overwrite=overwrite,
     )
 
 
-def _read_table(table: Path, images: Path) -> list[dict[str, str]]:
+def _read_table(table: Path, images: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows, without blanks around their cells, and notes on what was stripped."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets write a byte order mark
             reader = csv.DictReader(stream)
-            header = reader.fieldnames or ()
+            header = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             lines = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise InputError(f"{table}: cannot be read ({error.strerror or error})") from error
@@ -96,9 +101,22 @@ def _read_table(table: Path, images: Path) -> list[dict[str, str]]:
             f"{table}: line 1: expected the columns {', '.join(_COLUMNS)} and a line per image, got "
             f"{', '.join(header) or 'nothing'}"
         )
+    stripped: dict[str, list[int]] = {}
     for line, row in lines:
+        for column in (*_COLUMNS, "split"):
+            cell = row.get(column)
+            # A file may bear a name with a blank at its end.
+            if cell is None or (column == "file" and (images / cell).is_file()) or cell == cell.strip():
+                continue
+            row[column] = cell.strip()
+            stripped.setdefault(column, []).append(line)
         _check_row(row, f"{table}: line {line}", images)
-    return [row for _, row in lines]
+    notes = [
+        f"blanks around the {column} were stripped in {counted(len(found), 'line')} of {table.name}, first "
+        f"in line {found[0]}"
+        for column, found in stripped.items()
+    ]
+    return [row for _, row in lines], notes
 
 
 def _check_row(row: dict[str, str | None], where: str, images: Path) -> None:
@@ -115,15 +133,16 @@ def _number(cells: Sequence[str]) -> tuple[IndexArray, tuple[str, ...] | None]:
     """Numbers of the cells and, where these are names, the names in the order of the numbers."""
     if all(cell.isdecimal() for cell in cells):
         return np.array([int(cell) for cell in cells]), None
-    names = sorted(set(cells))
-    return np.searchsorted(names, cells).astype(np.int64), tuple(names)
+    names = sorted(set(cells), key=by_number)
+    place = {name: index for index, name in enumerate(names)}
+    return np.array([place[cell] for cell in cells], np.int64), tuple(names)
 
 
 def _read_image(path: Path, side: int) -> Images:
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
-    except (OSError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
+        with opened(path) as image:
+            return np.asarray(rgb(image).resize((side, side), Image.Resampling.BILINEAR))
+    except UnclearPictureError as error:
         raise InputError(f"{path}: no readable image ({error})") from error
 
 

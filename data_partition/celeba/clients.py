@@ -19,6 +19,7 @@ from data_partition.split_files.meta import SPLITS
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
+from fedml_spurious.common.words import counted
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def deal_identities(
     needed = num_clients * identities_per_client
     if needed > len(identities):
         raise InputError(
-            f"{num_clients:,} clients of {identities_per_client} celebrities need {needed:,} celebrities, "
-            f"there are {len(identities):,}. Ask for fewer clients or fewer celebrities per client"
+            f"{counted(num_clients, 'client')} of {counted(identities_per_client, 'celebrity')} would "
+            f"take {needed:,}, there are {len(identities):,}. Ask for fewer clients or fewer "
+            f"celebrities per client"
         )
     shuffled = generator(seed, Purpose.PARTITION_IDENTITIES).permutation(np.sort(identities))
     dealt = np.sort(shuffled[:needed].reshape(num_clients, identities_per_client), axis=1)

@@ -22,9 +22,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from data_partition.celeba.labels import ATTRIBUTES_FILE, image_name
+from data_partition.picture_files import UnclearPictureError, opened, rgb
 from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.words import counted
 
 IMAGE_FOLDER = "img_align_celeba"
 IMAGE_ZIP = "img_align_celeba.zip"
@@ -131,8 +133,8 @@ def describe_missing(source: ImageSource, missing: Sequence[int], total: int) ->
     names = ", ".join(image_name(number) for number in missing[:_NAMES_SHOWN])
     more = ", ..." if len(missing) > _NAMES_SHOWN else ""
     return (
-        f"{source.path}: {len(missing):,} of the {total:,} images that the label files describe are missing "
-        f"({names}{more}); the first is described in {ATTRIBUTES_FILE}, line {missing[0] + 2}"
+        f"{source.path}: of {counted(total, 'image')} that the label files describe, {len(missing):,} "
+        f"cannot be found ({names}{more}); the first is described in {ATTRIBUTES_FILE}, line {missing[0] + 2}"
     )
 
 
@@ -152,12 +154,11 @@ def decode(content: bytes, where: str, number: int) -> npt.NDArray[np.uint8]:
     """
     row = f"(described in {ATTRIBUTES_FILE}, line {number + 2})"
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened(io.BytesIO(content)) as image:
             size = image.size
-            pixels = image.convert("RGB") if size == RAW_SIZE else image
-    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error) if "BytesIO" not in str(error) else "no known image format"
-        raise InputError(f"{where} {row}: is no readable image ({reason}). Download it again") from error
+            pixels = rgb(image) if size == RAW_SIZE else image
+    except UnclearPictureError as error:
+        raise InputError(f"{where} {row}: is no readable image ({error}). Download it again") from error
     if size != RAW_SIZE:
         raise InputError(
             f"{where} {row}: expected {RAW_SIZE[0]} x {RAW_SIZE[1]} pixels, got {size[0]} x {size[1]}. "

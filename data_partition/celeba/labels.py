@@ -19,6 +19,7 @@ from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import sha256_of
+from fedml_spurious.common.words import counted
 
 FOLDER = "celeba"
 ATTRIBUTES_FILE = "list_attr_celeba.txt"
@@ -30,6 +31,7 @@ SPURIOUS_NAMES = ("non-blond", "blond")
 
 _ATTRIBUTE_VALUES = {"-1": 0, "1": 1}
 _PARTITIONS = {"0": 0, "1": 1, "2": 2}
+_ENOUGH = 1000  # lines that tell one label file from another
 _AGAIN = "Download the file again"
 
 
@@ -102,6 +104,7 @@ def read_labels(folder: Path) -> CelebALabels:
     Raises:
         InputError: a file is missing, is no label file, or its rows are not those of images 1, 2, 3, ...
     """
+    _require_own_names(folder)
     attributes = _read_lines(folder / ATTRIBUTES_FILE)
     male, blond = _read_attributes(folder / ATTRIBUTES_FILE, attributes)
     columns = []
@@ -115,6 +118,37 @@ def read_labels(folder: Path) -> CelebALabels:
         partition=columns[1],
         checksums={name: sha256_of(folder / name) for name in LABEL_FILES},
     )
+
+
+def _require_own_names(folder: Path) -> None:
+    """Make sure that no label file bears the name of another: the columns of two of them look alike.
+
+    Raises:
+        InputError: the content of a file is that of another.
+    """
+    found = {}
+    for name in LABEL_FILES:
+        path = folder / name
+        kind = _kind(_read_lines(path)) if path.is_file() else ""
+        if kind and kind != name:
+            found[name] = kind
+    if found:
+        listed = ", ".join(f"{name} holds what belongs into {kind}" for name, kind in found.items())
+        raise InputError(f"{folder}: {listed}. Were the files mixed up? Rename them, or download them again")
+
+
+def _kind(lines: Sequence[str]) -> str:
+    """The label file that has such lines; empty where they tell nothing."""
+    if lines and lines[0].strip().isdecimal():
+        return ATTRIBUTES_FILE
+    cells = [line.split() for line in lines[:_ENOUGH]]
+    if not cells or any(len(row) != 2 or not row[1].isdecimal() for row in cells):
+        return ""
+    numbers = {int(row[1]) for row in cells}
+    # Celebrities count from 1, and every official split has images.
+    if 0 in numbers and max(numbers) <= max(_PARTITIONS.values()):
+        return PARTITION_FILE
+    return IDENTITIES_FILE if max(numbers) > max(_PARTITIONS.values()) and 0 not in numbers else ""
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -161,8 +195,8 @@ def _read_attributes(path: Path, lines: Sequence[str]) -> tuple[IndexArray, Inde
         fields = line.split()
         if len(fields) != len(header) + 1:
             raise InputError(
-                f"{path}: line {row + 3}: expected a file name and {len(header)} values, "
-                f"got {len(fields)} fields. {_AGAIN}"
+                f"{path}: line {row + 3}: expected a file name and {counted(len(header), 'value')}, "
+                f"got {counted(len(fields), 'field')}. {_AGAIN}"
             )
         _check_name(path, row + 3, fields[0], row)
         try:
@@ -204,14 +238,14 @@ def _check_name(path: Path, line: int, name: str, row: int) -> None:
 def _check_num_rows(path: Path, got: int, expected: int, because: str, last_line: int) -> None:
     if got < expected:
         raise InputError(
-            f"{path}: line {last_line}: the file ends after {got:,} rows, {because} {expected:,}; its last "
-            f"{expected - got:,} rows are missing. {_AGAIN}"
+            f"{path}: line {last_line}: the file ends after {counted(got, 'row')}, {because} "
+            f"{expected:,}; it lacks the last {expected - got:,}. {_AGAIN}"
         )
     if got > expected:
         extra = last_line - (got - expected) + 1
         raise InputError(
-            f"{path}: line {extra}: {got - expected:,} rows more than expected, {because} {expected:,}. "
-            f"{_AGAIN}"
+            f"{path}: line {extra}: {counted(got - expected, 'row')} more than expected, {because} "
+            f"{expected:,}. {_AGAIN}"
         )
 
 

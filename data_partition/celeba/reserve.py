@@ -19,6 +19,7 @@ from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
+from fedml_spurious.common.words import counted
 
 # How much more than the average need a celebrity has to bring to be taken, tried in this order. The first
 # choice leaves most to chance, the last takes whoever brings most.
@@ -73,7 +74,8 @@ def reserve_identities(
     total, wanted = supply.sum(axis=0), demand.sum(axis=0)
     for group in np.flatnonzero(wanted > total):
         raise InputError(
-            f"the fixed group counts want {wanted[group]:,} images of {GROUP_NAMES[group]}, the images at "
+            f"the fixed group counts want {counted(wanted[group], 'image')} of {GROUP_NAMES[group]}, "
+            f"the images at "
             f"hand hold {total[group]:,}. {_smaller()}"
         )
     scarcest = int(np.argmax(wanted / np.maximum(total, 1)))
@@ -83,8 +85,8 @@ def reserve_identities(
             return reserve
     images = ", ".join(f"{count:,} {name}" for name, count in zip(GROUP_NAMES, wanted, strict=True))
     raise InputError(
-        f"no {limit:,} celebrities hold the images that the fixed group counts want ({images}) without one "
-        f"of them on two clients. {_smaller()}, or for fewer clients in all"
+        f"{counted(limit, 'celebrity')} cannot hold the images that the fixed group counts want ({images}) "
+        f"without one of them on two clients. {_smaller()}, or for fewer clients in all"
     )
 
 

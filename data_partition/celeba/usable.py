@@ -78,7 +78,8 @@ def usable_images(
     complete = ~np.isin(labels.identity[rows], incomplete)
     if not complete.any():
         raise InputError(f"{description}, and there is no celebrity whose images are all there")
-    note = f"{len(incomplete)} celebrities are skipped because images of them are missing"
+    who = "1 celebrity is" if len(incomplete) == 1 else f"{len(incomplete)} celebrities are"
+    note = f"{who} skipped because images of them are missing"
     left_out["images_missing"] = len(missing)
     left_out["identities_with_missing_images"] = len(incomplete)
     left_out["images_of_identities_with_missing_images"] = int((~complete & ~absent).sum())

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from data_partition.colored.federation import GreyImages
+from data_partition.picture_files import UnclearPictureError, opened
 from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError, RunError
+from fedml_spurious.common.words import counted
 
 NUM_OBJECTS = 20
 NUM_VIEWS = 72
@@ -101,7 +102,7 @@ def _require_all(present: set[str], names: list[str], where: Path) -> None:
     if missing:
         first = ", ".join(missing[:_SHOWN])
         raise InputError(
-            f"{where}: {len(missing)} of {len(names)} views are missing ({first}"
+            f"{where}: lacks {len(missing):,} of {counted(len(names), 'view')} ({first}"
             f"{', ...' if len(missing) > _SHOWN else ''}); fetch COIL-20 again"
         )
 
@@ -115,14 +116,14 @@ def _read(path: Path) -> bytes:
 
 def _decode(where: str, content: bytes) -> npt.NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened(io.BytesIO(content)) as image:
             if image.size != (_RAW_SIDE, _RAW_SIDE) or image.mode != "L":
                 raise InputError(
                     f"{where}: {image.width}x{image.height} pixels of mode {image.mode}, expected "
                     f"{_RAW_SIDE}x{_RAW_SIDE} grey (mode L); fetch COIL-20 again"
                 )
             return np.asarray(image)
-    except (OSError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
+    except UnclearPictureError as error:
         raise InputError(f"{where}: no readable image ({error}); fetch COIL-20 again") from error
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from data_partition.colored.federation import GreyImages
 from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError, RunError
+from fedml_spurious.common.words import counted
 
 NUM_CLASSES = 10
 SIDE = 28
@@ -61,7 +62,10 @@ def read_mnist(raw: Path, parts: tuple[str, ...], *, verify: bool) -> GreyImages
                 raise InputError(_explain_difference(path, content, expected_rows, shape))
             arrays.append(_parse_idx(path, content, shape))
         if len(arrays[0]) != len(arrays[1]):
-            raise InputError(f"{folder}: {len(arrays[0])} images and {len(arrays[1])} labels of {prefix}")
+            raise InputError(
+                f"{folder}: {counted(len(arrays[0]), 'image')} and {counted(len(arrays[1]), 'label')} "
+                f"of {prefix}"
+            )
         images.append(arrays[0])
         labels.append(_require_digits(arrays[1], folder / f"{prefix}-labels-idx1-ubyte"))
         sources.append(np.arange(first, first + len(arrays[0])))
@@ -116,7 +120,7 @@ def _read_unpacked(folder: Path, name: str) -> tuple[Path, bytes]:
 def _explain_difference(path: Path, content: bytes, rows: int, shape: tuple[int, ...]) -> str:
     expected = 4 + 4 * (1 + len(shape)) + rows * int(np.prod(shape, dtype=int))
     reason = (
-        f"{len(content):,} bytes unpacked, expected {expected:,}: cut short or another file"
+        f"{counted(len(content), 'byte')} unpacked, expected {expected:,}: cut short or another file"
         if len(content) != expected
         else "damaged or other data: its checksum is not MNIST's"
     )
@@ -129,13 +133,16 @@ def _parse_idx(path: Path, content: bytes, shape: tuple[int, ...]) -> npt.NDArra
     num_dims = 1 + len(shape)
     header = 4 + 4 * num_dims
     if len(content) < header or content[:4] != bytes([0, 0, 8, num_dims]):
-        raise InputError(f"{path}: no idx file of bytes with {num_dims} dimensions")
+        raise InputError(f"{path}: no idx file of bytes with {counted(num_dims, 'dimension')}")
     rows, *sizes = np.frombuffer(content, ">u4", count=num_dims, offset=4).tolist()
     if tuple(sizes) != shape:
         raise InputError(f"{path}: images of {'x'.join(map(str, sizes))}, expected {SIDE}x{SIDE}")
     values = np.frombuffer(content, np.uint8, offset=header)
     if len(values) != rows * int(np.prod(shape, dtype=int)):
-        raise InputError(f"{path}: cut short or too long: {len(values):,} bytes of values for {rows:,} rows")
+        raise InputError(
+            f"{path}: cut short or too long: {counted(len(values), 'byte of values')} for "
+            f"{counted(rows, 'row')}"
+        )
     return values.reshape(rows, *shape)
 
 

@@ -67,7 +67,7 @@ class ColoredOptions(FrozenModel):
             )
         if self.classes_per_client > len(self.color_names):
             problems.append(
-                f"colors: {len(self.color_names)}, too few for {self.classes_per_client} classes per client"
+                f"colors: {len(self.color_names)}, too few for classes_per_client {self.classes_per_client}"
             )
         try:
             check_ratios(self.ratios)

@@ -18,6 +18,7 @@ from data_partition.split_files.meta import SPLITS, TRAINING_SPLITS
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
+from fedml_spurious.common.words import counted
 
 # First element of an address: addresses of different length would otherwise coincide where they end in 0.
 _LIMITED, _DIVIDED = 1, 2
@@ -37,8 +38,9 @@ def plan_shared_map(options: ColoredOptions, num_classes: int) -> IndexArray | N
     num_colors = len(options.color_names)
     if options.map_divergence < 1 and num_colors < num_classes:
         raise InputError(
-            f"map_divergence {options.map_divergence} needs a colour map for all {num_classes} classes, and "
-            f"there are {num_colors} colours; ask for {num_classes} colors"
+            f"map_divergence {options.map_divergence} needs a colour map for "
+            f"{counted(num_classes, 'class')}, and only {counted(num_colors, 'colour')}; set colors to "
+            f"{num_classes}"
         )
     return draw_shared_map(
         num_classes, num_colors, generator(options.seed, Purpose.PARTITION_COLORS, _SHARED)

@@ -10,6 +10,7 @@ import numpy as np
 from data_partition.split_files.folder import SplitFolder
 from data_partition.split_files.meta import SPLITS, ClientMeta, split_path
 from data_partition.split_files.samples import Samples, alignment, count_groups
+from fedml_spurious.common.words import counted
 
 
 def find_problems(folder: SplitFolder) -> Iterator[str]:
@@ -49,7 +50,7 @@ def _check_samples(folder: SplitFolder, client: ClientMeta, split: str, samples:
     if samples.image.shape[1:] != folder.image_shape:
         yield f"images of {samples.image.shape[1:]}, expected {folder.image_shape}"
     if len(samples) != client.counts[split]:
-        yield f"{len(samples)} samples, the description says {client.counts[split]}"
+        yield f"{counted(len(samples), 'sample')}, the description says {client.counts[split]}"
     if count_groups(samples.label, samples.spurious) != client.groups[split]:
         yield "other groups than the description says"
     foreign = set(samples.label.tolist()) - set(client.classes)
@@ -61,7 +62,8 @@ def _check_samples(folder: SplitFolder, client: ClientMeta, split: str, samples:
     expected = alignment(samples.label, samples.spurious, client.color_map, folder.meta.conflicting_groups)
     differing = np.flatnonzero(samples.aligned != expected)
     if len(differing):
-        yield f"{len(differing)} alignment flags differ from the map, first in row {differing[0]}"
+        flags = counted(len(differing), "alignment flag")
+        yield f"{flags} not as the map gives, first in row {differing[0]}"
     if split == "test_bc" and samples.aligned.any():
         yield "bias-aligned samples in the bias-conflicting test set"
 
@@ -92,4 +94,5 @@ def _check_copies(client_id: str, test: Samples, test_bc: Samples) -> Iterator[s
     same = test_bc.image[copies].max(axis=3) == test.image[originals].max(axis=3)
     wrong = copies[~same.all(axis=(1, 2)) | (test_bc.label[copies] != test.label[originals])]
     if len(wrong):
-        yield f"client {client_id}, test_bc: {len(wrong)} copies show another object, first in row {wrong[0]}"
+        copies_of_others = f"{counted(len(wrong), 'copy')} of another object"
+        yield f"client {client_id}, test_bc: {copies_of_others}, first in row {wrong[0]}"

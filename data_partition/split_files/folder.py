@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from data_partition.split_files.samples import Samples
 from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError, SealedError
 from fedml_spurious.common.storage import sha256_of
+from fedml_spurious.common.words import counted
 
 SEALED_SPLIT = "test_bc"
 
@@ -71,7 +73,8 @@ class SplitFolder:
             if size != expected.bytes:
                 change = "cut short" if size < expected.bytes else "edited"
                 raise InputError(
-                    f"{path}: {change}: {size} bytes, expected {expected.bytes}; make the splits again"
+                    f"{path}: {change}: {counted(size, 'byte')}, expected {expected.bytes}; make the "
+                    f"splits again"
                 )
             if verify and sha256_of(path) != expected.sha256:
                 raise InputError(f"{path}: edited or damaged (its checksum differs); make the splits again")
@@ -160,15 +163,22 @@ _COLUMNS = tuple(Samples.__dataclass_fields__)
 def _find_meta(folder: Path, name: str | None) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one with client split files")
-    if name is not None:
-        return folder / f"{name}{META_SUFFIX}"
     found = sorted(path for path in folder.glob(f"*{META_SUFFIX}") if not path.name.startswith("."))
+    names = [path.name.removesuffix(META_SUFFIX) for path in found]
+    if name in names:
+        return folder / f"{name}{META_SUFFIX}"
+    if name is not None and names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise InputError(
+            f"{folder}: holds no {name}{META_SUFFIX}, so no split files of {name!r}, but those of "
+            f"{', '.join(names)}.{hint}"
+        )
     if not found:
         raise InputError(
             f"{folder}: holds no *{META_SUFFIX}, so no finished client splits; "
             "make some with `fedml-spurious partition NAME --out DIR`"
         )
     if len(found) > 1:
-        names = ", ".join(path.name.removesuffix(META_SUFFIX) for path in found)
-        raise InputError(f"{folder}: holds several data sets ({names}); name the one to use")
+        raise InputError(f"{folder}: holds several data sets ({', '.join(names)}); name the one to use")
     return found[0]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.validation import describe_errors
+from fedml_spurious.common.words import without_addresses
 
 RUN_FAILED = 1
 WRONG_INPUT = 2
@@ -40,7 +41,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             click.echo("Interrupted; nothing half-written was kept.", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None
-        click.echo(f"Error: {message}", err=True)
+        click.echo(f"Error: {without_addresses(message)}", err=True)
         raise click.exceptions.Exit(status)
 
     return wrapped

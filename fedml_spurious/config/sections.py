@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -48,13 +49,17 @@ GpuNumbers = Annotated[
 SiloClients = Annotated[tuple[Names, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 
 
+_ADDRESS = re.compile("[A-Za-z0-9.-]+:([0-9]{1,5})")
+
+
 def _has_port(address: str) -> str:
-    if not 1 <= int(address.rpartition(":")[2]) <= 65535:
+    found = _ADDRESS.fullmatch(address)
+    if not found or not 1 <= int(found[1]) <= 65535:
         raise PydanticCustomError("port", "host:port with a port from 1 to 65535")
     return address
 
 
-_Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$"), AfterValidator(_has_port)]
+_Address = Annotated[str, AfterValidator(_has_port)]
 Addresses = Annotated[tuple[_Address, ...], Field(min_length=2), BeforeValidator(_as_tuple)]
 
 

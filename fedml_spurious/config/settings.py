@@ -10,7 +10,7 @@ from pydantic import ValidationError, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.validation import describe_errors
+from fedml_spurious.common.validation import describe_errors, first_problem
 from fedml_spurious.config.sections import (
     AttackArgs,
     CommArgs,
@@ -177,7 +177,7 @@ def _check_grid(name: str, own: Any, option: str, values: Sequence[float]) -> No
                 return
             problem = "names a value twice"
         except ValidationError as error:
-            problem = f"{value:g}: {error.errors()[0]['msg']}"
+            problem = first_problem(error)
     raise PydanticCustomError(
         "grid", "experiment_args.{where}: {problem}", {"where": where, "problem": problem}
     )

@@ -7,6 +7,7 @@ import os
 import torch
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 
 
@@ -23,7 +24,7 @@ def choose_device(settings: Settings) -> torch.device:
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if chosen.gpu_id >= count:
-        found = f"{count} GPUs, numbered from 0" if count else "no CUDA GPU"
+        found = f"{counted(count, 'GPU')}, numbered from 0" if count else "no CUDA GPU"
         raise InputError(
             f"device_args.using_gpu: GPU {chosen.gpu_id} is asked for, but torch finds {found} on this "
             "machine; set device_args.using_gpu=false or another gpu_id"

@@ -13,6 +13,7 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.advice import advising_a_run
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.progress import stage
+from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.learning.models import build_model
@@ -142,12 +143,12 @@ def _check_splits(settings: Settings, data: SplitFolder, name: str) -> tuple[str
     if train.client_num_in_total not in (None, found):
         raise InputError(
             f"train_args.client_num_in_total: is {train.client_num_in_total}, but {data.meta.name} has "
-            f"{found} clients; set it to {found} or leave it out"
+            f"{counted(found, 'client')}; set it to {found} or leave it out"
         )
     if train.client_num_per_round > found:
         raise InputError(
             f"train_args.client_num_per_round: is {train.client_num_per_round}, but {data.meta.name} has "
-            f"{found} clients; set it to {found} or less"
+            f"{counted(found, 'client')}; set it to {found} or less"
         )
     for client in data.client_ids:
         require_samples(data, client, ("train",), name)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fedml_spurious.common.progress import Stage, stage
+from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.budget import choose_budget
 from fedml_spurious.experiment.context import RunContext
@@ -80,15 +81,15 @@ def personalize(
 
 def describe_plan(settings: Settings, clients: ClientsBySeed) -> str:
     """One line that says what a run consists of."""
-    experiment = settings.experiment_args
+    experiment, train = settings.experiment_args, settings.train_args
     methods = [name for name in settings.methods() if name != GLOBAL]
-    seeds = f"{len(settings.fl_seeds)} x {len(experiment.personalization_seeds)} seeds"
-    models = "1 global model" if len(settings.fl_seeds) == 1 else f"{len(settings.fl_seeds)} global models"
-    counts = sorted({len(own) for own in clients.values()})
+    smallest, largest = min(map(len, clients.values())), max(map(len, clients.values()))
+    several = f"{smallest} to " if smallest < largest else ""
+    pairs = len(settings.fl_seeds) * len(experiment.personalization_seeds)
     text = (
-        f"Plan: {models} of {settings.train_args.comm_round} rounds; "
-        f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} clients x {len(methods)} methods x "
-        f"{seeds}"
+        f"Plan: {counted(len(settings.fl_seeds), 'global model')} of {counted(train.comm_round, 'round')}; "
+        f"{several}{counted(largest, 'client')} x {counted(len(methods), 'method')} besides the global model "
+        f"x {counted(pairs, 'pair of seeds')}"
     )
     if settings.own_partitions:
         text += ", every federated seed with a partition of its own"

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from fedml_spurious.common.words import counted
 from fedml_spurious.figures.drawing import Drawing, new_figure, shared_legend
 from fedml_spurious.figures.runs import data_title, load_runs
 from fedml_spurious.figures.style import method_look, unknown_methods
@@ -31,7 +32,7 @@ def draw(runs: Sequence[Path]) -> Drawing:
     for table, axes in zip(tables, panels, strict=True):
         found = [_row(table, summary) for summary in table.summaries]
         _draw_panel(axes, found)
-        axes.set_title(f"{data_title(table.runs.runs[0])}, {table.clients} clients")
+        axes.set_title(f"{data_title(table.runs.runs[0])}, {counted(table.clients, 'client')}")
         rows += found
     shared_legend(figure, panels)
     return Drawing(figure, COLUMNS, tuple(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fedml_spurious.common.words import counted
 from fedml_spurious.results.averages import Spread
 from fedml_spurious.results.dataset_averages import Accuracies, DatasetAverage, average_over_datasets
 from fedml_spurious.results.dataset_table import POOLS, DatasetTable, differences, measured, spread_cell
@@ -66,7 +67,7 @@ def _short(value: Spread | None) -> str:
 
 
 def _measured(table: DatasetTable) -> TextTable:
-    pool = f"{POOLS[table.average]} of {table.clients} clients"
+    pool = f"{POOLS[table.average]} of {counted(table.clients, 'client')}"
     title = f"{_title(table)}: {pool} ± standard deviation over n pairs of seeds"
     return measured(table, title, COMPARED, pairs=True)
 

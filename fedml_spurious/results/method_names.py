@@ -23,4 +23,4 @@ BATCHNORM_OF_ITS_OWN = {"head": "frozen", "local": "batch"}
 
 def selected_by(method: str) -> str:
     """What the epoch of a method's personal model is selected by; a method of one's own has its own rule."""
-    return SELECTED_BY.get(method, "what its class says")
+    return SELECTED_BY.get(method, "a score of its own")

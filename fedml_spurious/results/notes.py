@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from fedml_spurious.common.words import counted
 from fedml_spurious.results.dataset_runs import DatasetRuns
 from fedml_spurious.results.dataset_table import AGAINST_OURS, share_cell
 from fedml_spurious.results.method_names import BASELINE, BATCHNORM_OF_ITS_OWN, GLOBAL, selected_by
@@ -31,7 +32,7 @@ def setting_note(runs: DatasetRuns) -> str:
     config = runs.runs[0].config
     rounds = config.get("train_args", {}).get("comm_round")
     other = runs.dataset in TITLES and rounds != PAPER_ROUNDS
-    parts = [f"{rounds} federated rounds" + (f" (the paper: {PAPER_ROUNDS})" if other else "")]
+    parts = [f"{counted(rounds, 'federated round')}" + (f" (the paper: {PAPER_ROUNDS})" if other else "")]
     options = config.get("data_args", {}).get("partition")
     if options and runs.own_clients:
         options = options | {"seed": "its own for every federated seed"}
@@ -118,8 +119,9 @@ def budget_note(runs: DatasetRuns) -> str:
 def clients_note(summaries: Sequence[MethodSummary]) -> str:
     """Which rows are of some clients only; empty where all are of all."""
     found = [
-        f"{summary.method} applies to {summary.applicable_clients} of {summary.all_clients} clients, and its "
-        "row is of those."
+        f"{summary.method} applies to {summary.applicable_clients} of "
+        f"{counted(summary.all_clients, 'client')}, and its row is of "
+        + ("that one." if summary.applicable_clients == 1 else "those.")
         for summary in summaries
         if 0 < summary.applicable_clients < summary.all_clients
     ]
@@ -130,8 +132,8 @@ def clients_note(summaries: Sequence[MethodSummary]) -> str:
         if summary.divergence
     ]
     found += [
-        f"{summary.method}: {summary.conflicting_clients} of {summary.clients} clients have bias-conflicting "
-        "samples, and Acc_BC and disparities are of those."
+        f"{summary.method}: of {counted(summary.clients, 'client')} {_have(summary.conflicting_clients)} "
+        "bias-conflicting samples, of which Acc_BC and disparities are."
         for summary in summaries
         if summary.conflicting_clients < summary.clients
     ]
@@ -152,12 +154,17 @@ def difference_note(summaries: Sequence[MethodSummary]) -> str:
     caveats = [f"With so few {' and '.join(few)} the intervals are too narrow."] if few else []
     caveats += ["One pair of seeds tells nothing about other seeds."] if pairs[0] == 1 else []
     what = (
-        f"{heading}: client mean over {_either(clients)} clients with bias-conflicting samples and "
-        f"{_either(pairs)} pair{'' if pairs == [1] else 's'} of seeds; {RESAMPLES:,} bootstrap resamples, "
+        f"{heading}: client mean over {_either(clients, 'client')} with bias-conflicting samples and "
+        f"{_either(pairs, 'pair')} of seeds; {RESAMPLES:,} bootstrap resamples, "
         "paired over clients and seeds."
     )
     return " ".join([what, *caveats])
 
 
-def _either(counts: Sequence[int]) -> str:
-    return " or ".join(map(str, counts))
+def _have(count: int) -> str:
+    return f"{count} {'has' if count == 1 else 'have'}"
+
+
+def _either(counts: Sequence[int], noun: str) -> str:
+    *others, last = counts
+    return " or ".join([*map(str, others), counted(last, noun)])

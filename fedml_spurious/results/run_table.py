@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedml_spurious.common.storage import write_csv, write_text
+from fedml_spurious.common.words import counted
 from fedml_spurious.results.conclusion import conclude
 from fedml_spurious.results.dataset_runs import DatasetRuns
 from fedml_spurious.results.dataset_table import (
@@ -70,7 +71,9 @@ def _document(table: DatasetTable) -> Document:
     tables = [
         measured(pooled, _title(pooled), tuple(QUANTITIES), pairs=False) for pooled in _both_averages(table)
     ]
-    tables += differences(table, f"Client mean of {table.clients} clients: disparity minus that of ours")
+    tables += differences(
+        table, f"Client mean of {counted(table.clients, 'client')}: disparity minus that of ours"
+    )
     notes = [
         clients_note(table.summaries),
         difference_note(table.summaries),
@@ -85,4 +88,4 @@ def _document(table: DatasetTable) -> Document:
 def _title(table: DatasetTable) -> str:
     runs = max(runs_of(summary.mean) for summary in table.summaries)
     deviation = f", mean ± standard deviation over {runs} runs" if runs > 1 else ""
-    return f"{POOLS[table.average].capitalize()} of {table.clients} clients{deviation}"
+    return f"{POOLS[table.average].capitalize()} of {counted(table.clients, 'client')}{deviation}"

@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.validation import problems_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -28,6 +29,5 @@ def read_stored(path: Path, model: type[Model], *, expected: str) -> Model:
     except OSError as error:
         problem = error.strerror or str(error)
     except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
+        problem = problems_of(error, model)[0]
     raise InputError(f"{path}: cannot be read ({problem}); expected {expected}")

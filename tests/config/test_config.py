@@ -37,7 +37,7 @@ DATA = "data_args: {dataset: colored_mnist, data_cache_dir: splits}\n"
         (DATA + "train_args: {learning_rate: 1e-3}\n", "YAML reads 1e-3 as text: write 0.001 or 1.0e-3"),
         (
             DATA + "train_args: {epochs: [5]}\n",
-            "train_args.epochs: expected a valid integer, got the list [5]",
+            "train_args.epochs: expected a whole number, got the list [5]",
         ),
         (
             DATA + "train_args: {comm_rounds: 5}\n",
@@ -54,7 +54,7 @@ DATA = "data_args: {dataset: colored_mnist, data_cache_dir: splits}\n"
         ),
         (
             DATA + "attack_args: {success_low: 1.5}\n",
-            "attack_args.success_low: expected less than or equal to 1",
+            "attack_args.success_low: expected at most 1",
         ),
         (DATA + "attack_args: {success_low: 0.6}\n", "success_low is above success_high"),
         (DATA + "attack_args: {norm: l1}\n", "attack_args.norm: expected 'linf' or 'l2', got text 'l1'"),
@@ -69,7 +69,7 @@ DATA = "data_args: {dataset: colored_mnist, data_cache_dir: splits}\n"
         ),
         (
             "data_args: {dataset: colored_mnist, partition: {bias_conflicting_fraction: 1.5}}\n",
-            "data_args.partition.bias_conflicting_fraction: expected less than or equal to 1, got 1.5",
+            "data_args.partition.bias_conflicting_fraction: expected at most 1, got 1.5",
         ),
         ("data_args: {dataset: mnist, partition: {}}\n", "no partition script 'mnist'"),
     ],

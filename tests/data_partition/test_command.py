@@ -71,9 +71,9 @@ def test_all_wrong_options_are_reported_at_once(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     for problem in (
-        "clients: expected a valid integer, got text 'many'",
-        "seed: expected greater than or equal to 0, got text '-1'",
-        "label_noise: expected less than or equal to 1, got text '2'",
+        "clients: expected a whole number, got text 'many'",
+        "seed: expected at least 0, got text '-1'",
+        "label_noise: expected at most 1, got text '2'",
     ):
         assert problem in done.stderr
     assert not (tmp_path / "out").exists()

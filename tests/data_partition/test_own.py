@@ -124,9 +124,10 @@ GOOD = {"image": make_image(4), "label": [0, 0, 1, 1], "spurious": [0, 0, 1, 1],
         ({"image": make_image(4) / 255}, "images: expected uint8"),
         ({"split": ["train", "val", "test", "valid"]}, "split: 'valid'; expected train, val"),
         ({"split": ["train", "train", "train", "test_bc"]}, "sample 3: in split test_bc and bias-aligned"),
-        ({"class_names": ["only"]}, "1 class names, and class 1 occurs"),
+        ({"class_names": ["only"]}, "1 class name, and class 1 occurs"),
         ({"ratios": (0, 1, 1)}, "some training"),
-        ({"seed": -1}, "seed: expected greater than or equal to 0, got -1"),
+        ({"client": [0.0, np.nan, 1.0, 1.0]}, r"client: sample 1 has none \(nan\)"),
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
         ({name: np.array([], int) for name in ("label", "spurious", "client")}, "one value per sample"),
     ],
 )
@@ -170,6 +171,63 @@ def test_an_image_folder_with_a_table_becomes_splits(tmp_path: Path) -> None:
     assert samples.label[[by_source[2], by_source[3]]].tolist() == [0, 1]
     assert samples.spurious[[by_source[2], by_source[3]]].tolist() == [0, 1]
     assert (samples.image[by_source[3]] == 150).all()
+
+
+def test_blanks_around_cells_make_no_class_and_no_client_and_are_told(tmp_path: Path) -> None:
+    rows = [
+        ("0.png", "0", "s", "c0"),
+        ("1.png", "0 ", " s", "c0 "),
+        (" 2.png", "1", "s", "c1"),
+        ("3.png", "1", "t", "c1"),
+    ]
+    table = write_table(tmp_path, rows, header="file, label,spurious ,client")
+    write_folder_splits(tmp_path / "out", "own", images=tmp_path, table=table, side=4, ratios=(1, 0, 0))
+    meta = SplitFolder(tmp_path / "out").meta
+    assert (meta.num_classes, meta.num_clients, meta.spurious_names) == (2, 2, ("s", "t"))
+    assert meta.options["client_names"] == ["c0", "c1"]
+    lines = {"label": 3, "spurious": 3, "client": 3, "file": 4}
+    assert set(meta.notes) == {
+        f"blanks around the {column} were stripped in 1 line of table.csv, first in line {line}"
+        for column, line in lines.items()
+    }
+
+
+def test_blanks_around_names_in_arrays_are_stripped_and_told(tmp_path: Path) -> None:
+    columns = {**GOOD, "client": ["a", "a ", "b", "b"], "split": ["train"] * 3 + [" train"]}
+    write_splits(tmp_path, "own", **columns)
+    meta = SplitFolder(tmp_path).meta
+    assert meta.options["client_names"] == ["a", "b"]
+    assert meta.notes == (
+        "blanks around the client were stripped in 1 sample, first 1",
+        "blanks around the split were stripped in 1 sample, first 3",
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["10", "9", "1"], ["1", "9", "10"]),
+        ([10, 9, 1], ["1", "9", "10"]),
+        (["-1", "1", "0.5"], ["-1", "0.5", "1"]),
+        (["b", "10", "a", "9"], ["9", "10", "a", "b"]),
+        (["nan", "1", "inf"], ["1", "inf", "nan"]),
+    ],
+)
+def test_numbers_are_in_the_order_of_numbers(tmp_path: Path, names: list, order: list[str]) -> None:
+    size = len(names)
+    columns = {"label": [0] * size, "spurious": [0] * size, "client": names}
+    write_splits(tmp_path, "own", image=make_image(size), ratios=(1, 0, 0), **columns)
+    folder = SplitFolder(tmp_path)
+    assert folder.meta.options["client_names"] == order
+    found = [str(names[folder.load(client, "train").source[0]]) for client in folder.client_ids]
+    assert found == order
+
+
+def test_labels_that_are_numbers_but_no_classes_are_numbered_by_their_value(tmp_path: Path) -> None:
+    rows = [(f"{row}.png", label, "0", "a") for row, label in enumerate(["10.5", "9.5", "-1", "10.5"])]
+    table = write_table(tmp_path, rows)
+    write_folder_splits(tmp_path / "out", "own", images=tmp_path, table=table, side=4, ratios=(1, 0, 0))
+    assert SplitFolder(tmp_path / "out").meta.class_names == ("-1", "9.5", "10.5")
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_every_seed_personalizes_the_clients_that_its_partition_names(
     work = 4 + 2 * 4 + 2 * 4 + 1
     assert len(client_events(tmp_path / "run")) == work
     assert f"Personal models: {work}/{work}" in result.output
-    assert "1 to 3 clients x 2 methods x 2 x 2 seeds" in result.output
+    assert "1 to 3 clients x 2 methods besides the global model x 4 pairs of seeds" in result.output
     budgets = [json.loads((tmp_path / f"run/global/fl{s}/budget.json").read_text()) for s in (3, 2)]
     assert [budget["clients"] for budget in budgets] == [named[3], named[2]]
     table = list(csv.DictReader((tmp_path / "run/table.csv").open()))

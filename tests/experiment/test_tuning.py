@@ -131,8 +131,8 @@ def test_a_tuned_run(tuned: dict[str, Any], tmp_path: Path) -> None:
     assert len(client_events(folder)) == 8 + 16 + 24 + 20
     assert "Personal models: 68/68" in result.output
     assert (
-        "4 clients x 3 methods x 2 x 2 seeds, after the choice of coefficients for ditto, ours"
-        in result.output
+        "4 clients x 3 methods besides the global model x 4 pairs of seeds, after the choice of "
+        "coefficients for ditto, ours" in result.output
     )
     decision = json.loads((folder / "tuning/ours/decision.json").read_text())
     assert decision["seeds"] == {"fl_seed": 0, "p_seed": 0}
@@ -334,7 +334,7 @@ def test_the_conflicting_test_set_has_no_say_in_a_choice(
     [
         ({"ours": {"lam": [1.0]}}, "ours has no such option; it has lam_adv, lam_l2"),
         ({"our": {"lam_adv": [1.0]}}, "no method of that name"),
-        ({"ours": {"lam_adv": [1.0, -1.0]}}, "-1: Input should be greater than or equal to 0"),
+        ({"ours": {"lam_adv": [1.0, -1.0]}}, "lam_adv: expected at least 0, got -1.0"),
         ({"ours": {"lam_adv": []}}, "at least 1 item"),
         ({"ours": {"lam_adv": [1, 0.1, 1.0]}}, "lam_adv: names a value twice"),
     ],

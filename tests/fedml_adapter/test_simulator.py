@@ -262,7 +262,7 @@ def test_a_plain_loader_without_a_client_index_works() -> None:
     [
         ({"enable_defense": True}, "enable_defense is set"),
         ({"learning_rate": "fast"}, "FedML args: .*\\n.*learning_rate: .*number"),
-        ({"comm_round": 0}, "FedML args: .*\\n.*comm_round: .*greater than or equal to 1"),
+        ({"comm_round": 0}, "FedML args: .*\\n.*comm_round: expected at least 1"),
     ],
 )
 def test_wrong_arguments_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -100,16 +100,16 @@ def changed(**values: Any) -> str:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{", "content: Invalid JSON"),
-        ("[]", "content: Input should be an object"),
-        ("{}", "content: Dictionary should have at least 1 item"),
-        ('{"0000": 1}', "0000: Input should be an object"),
-        ('{"0000": {}}', "0000.samples: Field required"),
-        (changed(hits=-1), "0000.hits: Input should be greater than or equal to 0"),
-        (changed(samples=1.5), "0000.samples: Input should be a valid integer"),
-        (changed(precision=1.5), "0000.precision: Input should be less than or equal to 1"),
-        (changed(recall="0.5"), "0000.recall: Input should be a valid number"),
-        (changed(more=1), "0000.more: Extra inputs are not permitted"),
+        ("{", "broken JSON"),
+        ("[]", "expected a section"),
+        ("{}", "expected at least 1 item"),
+        ('{"0000": 1}', "0000: expected a section"),
+        ('{"0000": {}}', "0000.samples: missing"),
+        (changed(hits=-1), "0000.hits: expected at least 0"),
+        (changed(samples=1.5), "0000.samples: expected a whole number"),
+        (changed(precision=1.5), "0000.precision: expected at most 1"),
+        (changed(recall="0.5"), "0000.recall: expected a number"),
+        (changed(more=1), "0000.more: unknown key"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, content: str, problem: str) -> None:

@@ -94,7 +94,7 @@ def test_a_disparity_compares_the_same_clients() -> None:
     assert (summary.clients, summary.conflicting_clients, summary.all_clients) == (2, 1, 3)
     assert clients_note([summary]) == (
         "uw applies to 2 of 3 clients, and its row is of those. "
-        "uw: 1 of 2 clients have bias-conflicting samples, and Acc_BC and disparities are of those."
+        "uw: of 2 clients 1 has bias-conflicting samples, of which Acc_BC and disparities are."
     )
     assert clients_note(summarize([row("ft", "0000", 0.9, 0.6), row("uw", "0000", None, None)])) == ""
 

@@ -153,16 +153,16 @@ def _twice(run: Path) -> None:
         (_write("global/fl0/identity.json", '{"determined_by": 1}'), "identity.json: is broken"),
         (_write("global/fl0/identity.json", "{"), "identity.json: cannot be read as JSON"),
         (_remove("tuning/ours/decision.json"), "decision.json: cannot be read (No such file"),
-        (_write("tuning/ours/decision.json", "{}"), "decision.json: cannot be read (method: Field required)"),
-        (_write("global/fl0/budget.json", "{"), "budget.json: cannot be read (content: Invalid JSON"),
-        (_write("global/fl0/budget.json", '{"eps": 1}'), "budget.json: cannot be read (in_range: Field req"),
+        (_write("tuning/ours/decision.json", "{}"), "decision.json: cannot be read (method: missing"),
+        (_write("global/fl0/budget.json", "{"), "budget.json: cannot be read (broken JSON"),
+        (_write("global/fl0/budget.json", '{"eps": 1}'), "budget.json: cannot be read (in_range: missing"),
         (
             _write("global/fl1/budget.json", '{"eps": 0.1, "in_range": true, "trail": []}'),
-            "fl1/budget.json: cannot be read (trail: Tuple should have at least 1 item",
+            "fl1/budget.json: cannot be read (trail: expected at least 1 item",
         ),
         (
             _write("global/fl0/budget.json", '{"eps": 0.1, "in_range": true, "trail": [0.1]}'),
-            "budget.json: cannot be read (trail.0: Input should be a valid array); expected the attack's "
+            "budget.json: cannot be read (trail.0: expected a list, got 0.1); expected the attack's "
             "budget that a run stored. Remove the file and continue with --resume",
         ),
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, grpc_addresses
 
@@ -60,7 +61,8 @@ def _mpi_transport(rank: Rank) -> MpiTransport:
     world = MPI.COMM_WORLD
     if world.Get_size() != rank.size:
         raise InputError(
-            f"mpirun started {rank.size} processes, but mpi4py sees {world.Get_size()}: they belong to "
+            f"mpirun started {counted(rank.size, 'process')}, but mpi4py sees {world.Get_size()}: they "
+            f"belong to "
             "different MPI installations. Use the mpirun that `pip install 'fedml_spurious[mpi]'` brings"
         )
     if MPI.Query_thread() < MPI.THREAD_MULTIPLE:

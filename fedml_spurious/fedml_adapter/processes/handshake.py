@@ -11,6 +11,7 @@ from typing import Any
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.version import __version__
+from fedml_spurious.common.words import counted
 from fedml_spurious.config.flatten import flatten
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.inputs import SplitsBySeed
@@ -73,7 +74,8 @@ def require_equal(mine: Mapping[str, Any], other: Mapping[str, Any], rank: int) 
             )
     if mine["threads"] != other["threads"]:
         raise InputError(
-            f"rank {rank} on {other['host']} computes with {other['threads']} threads, rank 0 with "
+            f"rank {rank} on {other['host']} computes with {counted(other['threads'], 'thread')}, rank "
+            f"0 with "
             f"{mine['threads']}, and the number of threads changes the last digits of results; set "
             "device_args.threads"
         )

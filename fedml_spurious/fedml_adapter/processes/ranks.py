@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.fedml_adapter.processes.timing import ABORT_TIMEOUT
 
@@ -108,7 +109,8 @@ def _require_size(settings: Settings, started: Rank | None) -> Rank:
     silos = settings.comm_args.silo_count
     if settings.common_args.training_type == "cross_silo" and silos not in (None, started.size - 1):
         raise InputError(
-            f"comm_args: names {silos} silos, which need {silos + 1} processes with the server, but mpirun "
+            f"comm_args: names {counted(silos, 'silo')} and with the server needs {silos + 1} "
+            f"processes, but mpirun "
             f"started {started.size}; start it with -np {silos + 1}"
         )
     return started
@@ -168,7 +170,9 @@ def silo_of_clients(settings: Settings, clients: Sequence[str], size: int) -> di
     """
     silos = size - 1
     if len(clients) < silos:
-        raise InputError(f"{silos} silos cannot share {len(clients)} clients; start fewer processes")
+        raise InputError(
+            f"{counted(silos, 'silo')} cannot share {counted(len(clients), 'client')}; start fewer processes"
+        )
     shares = settings.comm_args.silo_clients
     if shares is None:
         return {client: 1 + index % silos for index, client in enumerate(clients)}

@@ -93,7 +93,7 @@ def test_another_seed_gives_another_federation() -> None:
 
 
 def test_too_many_clients_are_refused() -> None:
-    with pytest.raises(InputError, match="3 clients of 5 celebrities need 15 celebrities, there are 14"):
+    with pytest.raises(InputError, match="3 clients of 5 celebrities would take 15, there are 14"):
         deal_identities(np.arange(1, 15), num_clients=3, identities_per_client=5, seed=0)
 
 

@@ -42,11 +42,11 @@ def _one_client(together: str, test: str, test_bc: str) -> str:
 WRONG_FILES = {
     "clients: [": "broken YAML in line 1",
     "clients: []": "clients: .*at least 1 item",
-    "- 1": "valid dictionary",
+    "- 1": "expected a section",
     "clients:\n- {train_and_validation: {}, test: {}}": r"clients\.0\.test_bc: missing",
     _one_client("blond: 1", "", ""): r"clients\.0\.train_and_validation\.blond: unknown key",
-    _one_client("blond_male: -1", "", ""): "greater than or equal to 0",
-    _one_client("", "blond_male: 1.5", ""): "valid integer",
+    _one_client("blond_male: -1", "", ""): "at least 0",
+    _one_client("", "blond_male: 1.5", ""): "whole number",
     _one_client("", "", "blond_female: 1"): r"clients\.0\.test_bc\.blond_female: not bias-conflicting; "
     "conflicting names blond_male",
     "conflicting: [blond]\n" + _one_client("", "", ""): r"conflicting\.0: .*'blond_male'",

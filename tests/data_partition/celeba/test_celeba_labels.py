@@ -57,9 +57,24 @@ BROKEN = {
         "web page",
     ),
     "page instead of identities": (IDENTITIES, lambda p: p.write_text("\n <html>"), 1, "web page"),
-    "attributes: last rows": (ATTRIBUTES, lambda p: _drop_last_rows(p, 7), 115, "113 rows.*120.*last 7 rows"),
-    "identities: last rows": (IDENTITIES, lambda p: _drop_last_rows(p, 7), 113, "113 rows.*120.*last 7 rows"),
-    "partition: last rows": (PARTITION, lambda p: _drop_last_rows(p, 1), 119, "119 rows.*120.*last 1 rows"),
+    "attributes: last rows": (
+        ATTRIBUTES,
+        lambda p: _drop_last_rows(p, 7),
+        115,
+        "113 rows.*120.*lacks the last 7",
+    ),
+    "identities: last rows": (
+        IDENTITIES,
+        lambda p: _drop_last_rows(p, 7),
+        113,
+        "113 rows.*120.*lacks the last 7",
+    ),
+    "partition: last rows": (
+        PARTITION,
+        lambda p: _drop_last_rows(p, 1),
+        119,
+        "119 rows.*120.*last 1",
+    ),
     "attributes: empty": (ATTRIBUTES, lambda p: p.write_text(""), 1, "end of the file"),
     "identities: empty": (IDENTITIES, lambda p: p.write_text(""), 0, "0 rows"),
     "attributes: half a row": (ATTRIBUTES, lambda p: _replace_line(p, 122, "000120.jpg -1"), 122, "2 fields"),
@@ -82,7 +97,7 @@ BROKEN = {
     "identities: CSV": (IDENTITIES, lambda p: p.write_text(p.read_text().replace(" ", ",")), 1, "celebrity"),
     "identities: one row lost": (IDENTITIES, lambda p: _drop_line(p, 50), 50, "expected 000050.jpg.*000051"),
     "attributes: one row lost": (ATTRIBUTES, lambda p: _drop_line(p, 50), 50, "expected 000048.jpg.*000049"),
-    "identities: too many": (IDENTITIES, lambda p: _insert_line(p, 121, "000121.jpg 1"), 121, "1 rows more"),
+    "identities: too many": (IDENTITIES, lambda p: _insert_line(p, 121, "000121.jpg 1"), 121, "1 row more"),
     "attributes: bad value": (
         ATTRIBUTES,
         lambda p: _replace_line(p, 4, "000002.jpg -1 0 -1 1"),
@@ -103,6 +118,21 @@ def test_a_broken_label_file_is_named_with_the_line(tmp_path: Path, case: str) -
     expected = f"^{re.escape(str(tmp_path / name))}: line {line}: .*{reason}"
     with pytest.raises(InputError, match=expected):
         read_labels(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(IDENTITIES, PARTITION), (ATTRIBUTES, PARTITION), (ATTRIBUTES, IDENTITIES)],
+)
+def test_label_files_under_each_others_names_are_told_so(tmp_path: Path, first: str, second: str) -> None:
+    write_labels(tmp_path, small_labels())
+    (tmp_path / first).rename(tmp_path / "other")
+    (tmp_path / second).rename(tmp_path / first)
+    (tmp_path / "other").rename(tmp_path / second)
+    expected = f"{first} holds what belongs into {second}, {second} holds what belongs into {first}"
+    with pytest.raises(InputError, match=re.escape(str(tmp_path))) as refused:
+        read_labels(tmp_path)
+    assert expected in str(refused.value) or ", ".join(reversed(expected.split(", "))) in str(refused.value)
 
 
 @pytest.mark.parametrize("name", [ATTRIBUTES, IDENTITIES, PARTITION])

@@ -80,7 +80,7 @@ def test_the_arrays_of_a_tiny_federation_are_pinned(views: Path, tmp_path: Path)
 
 
 def test_one_map_for_all_objects_needs_twenty_colours(views: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="ask for 20 colors"):
+    with pytest.raises(InputError, match="set colors to 20"):
         build(Options(map_divergence=0.0), raw=views, out=tmp_path)
     build(Options(map_divergence=0.0, colors=20), raw=views, out=tmp_path)
     maps = [client.color_map for client in SplitFolder(tmp_path).meta.clients.values()]
@@ -90,7 +90,7 @@ def test_one_map_for_all_objects_needs_twenty_colours(views: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("obj7__3.png", None, r"1 of 1440 views are missing \(obj7__3\.png\)"),
+        ("obj7__3.png", None, r"lacks 1 of 1,440 views \(obj7__3\.png\)"),
         ("obj7__3.png", encode(np.zeros((64, 64), np.uint8)), r"obj7__3\.png: 64x64 pixels of mode L"),
         ("obj7__3.png", encode(np.zeros((128, 128, 3), np.uint8)), "128x128 pixels of mode RGB, expected"),
         ("obj7__3.png", encode(coil20_view(6, 3))[:-40], r"obj7__3\.png: no readable image"),

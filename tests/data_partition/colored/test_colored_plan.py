@@ -189,8 +189,8 @@ def test_one_map_for_all_clients_is_the_centralized_setting() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"map_divergence": 0.5, "colors": 9}, "colour map for all 10 classes, and there are 9 colours"),
-        ({"clients": 400}, "200 clients share a class of 30 samples"),
+        ({"map_divergence": 0.5, "colors": 9}, "colour map for 10 classes, and only 9 colours"),
+        ({"clients": 400}, "200 clients would share a class of 30 samples"),
         ({"limit": 301}, "301 samples asked for, the data set has 300"),
         ({"classes_per_client": 11, "colors": 11}, "11 asked for, the data set has 10 classes"),
     ],
@@ -204,7 +204,7 @@ def test_more_than_the_data_give_is_refused(options: dict, message: str) -> None
     ("options", "message"),
     [
         ({"classes_per_client": 1}, "at least 2 are needed"),
-        ({"colors": 4}, "colors: 4, too few for 5 classes per client"),
+        ({"colors": 4}, "colors: 4, too few for classes_per_client 5"),
         ({"palette": ["red", "gren"]}, "no colour 'gren'; did you mean green"),
         ({"palette": ["red", "red"]}, "named twice"),
         ({"palette": ["red", "blue"], "colors": 3, "classes_per_client": 2}, "palette names 2"),

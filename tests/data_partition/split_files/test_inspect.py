@@ -72,14 +72,14 @@ def set_value(client: str, split: str, column: str, row: int, value: int) -> Cal
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_value("0000", "train", "aligned", 2, 1), "train: 1 alignment flags differ"),
-        (set_value("0000", "test_bc", "spurious", 1, 1), "test_bc: 1 alignment flags differ"),
+        (set_value("0000", "train", "aligned", 2, 1), "train: 1 alignment flag not as the map gives"),
+        (set_value("0000", "test_bc", "spurious", 1, 1), "test_bc: 1 alignment flag not as the map gives"),
         (set_value("0001", "train", "source", 0, 1), "0001, train: source 1 is also in client 0000, train"),
         (set_value("0000", "val", "source", 0, 2), "0000, val: source 2 is also in client 0000, train"),
         (set_value("0000", "train", "source", 1, 1), "0000, train: source 1 is also in client 0000, train"),
         (set_value("0000", "test_bc", "source", 0, 7), "train: source 7 is also in client 0000, test_bc"),
         (set_value("0000", "test_bc", "source", 1, 3), "test_bc: source 3 is also in client 0000, train"),
-        (set_value("0000", "test_bc", "image", 0, 9), "1 copies show another object, first in row 0"),
+        (set_value("0000", "test_bc", "image", 0, 9), "1 copy of another object, first in row 0"),
     ],
 )  # fmt: skip
 def test_every_broken_promise_is_found(tmp_path: Path, change: Callable[[dict], None], message: str) -> None:
@@ -126,4 +126,4 @@ def test_the_command_fails_on_broken_splits(tmp_path: Path) -> None:
     write_federation(tmp_path, set_value("0000", "train", "aligned", 2, 1))
     done = CliRunner().invoke(command, [str(tmp_path), "--check"])
     assert done.exit_code == 2
-    assert "1 problems\nclient 0000, train: 1 alignment flags differ" in done.stderr
+    assert "1 problem\nclient 0000, train: 1 alignment flag not as the map gives" in done.stderr
