@@ -63,6 +63,7 @@ NEVER_ONE = (
     "len(incomplete) celebrities",
     "len(labels.male) images",
     "len(names) views)",
+    "classes classes",  # of a client, at least 2
     "len(self.runs) runs",  # of a grid
 )
 
