@@ -12,6 +12,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from data_partition.split_files.diagnostics import describe_shortcut
 from data_partition.split_files.federation import Progress
 from data_partition.split_files.meta import SPLITS, read_meta
 from fedml_spurious.common.cli_errors import friendly
@@ -127,4 +128,4 @@ def summarize(path: Path) -> str:
     first = (
         f"{meta.name}: {counted(meta.num_clients, 'client')}, {counted(meta.num_classes, 'class')}; {parts}"
     )
-    return "\n".join([first, *meta.remarks(), str(path)])
+    return "\n".join([first, *meta.remarks(), *describe_shortcut(meta), str(path)])

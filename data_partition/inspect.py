@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_partition.split_files.check import find_problems
+from data_partition.split_files.diagnostics import client_table, describe_shortcut
 from data_partition.split_files.folder import SplitFolder
 from data_partition.split_files.pictures import draw_folder
 from fedml_spurious.common.arrays import IndexArray
@@ -58,7 +59,7 @@ def summarize_arrays(folder: SplitFolder) -> str:
     lines.append("V: association of class and spurious feature (Cramer), 0 none, 1 complete")
     if meta.personalized_clients is not None:
         lines.append(f"clients to personalize: {', '.join(meta.personalized_clients) or 'none'}")
-    return "\n".join([*lines, *meta.remarks()])
+    return "\n".join([*lines, *describe_shortcut(meta), *meta.remarks()])
 
 
 def _summarize_split(split: str, clients: list[tuple[IndexArray, IndexArray, npt.NDArray[np.uint8]]]) -> str:
@@ -84,14 +85,19 @@ def _number(values: npt.ArrayLike) -> str:
     "--png", type=click.Path(path_type=Path), help="picture, by default NAME_samples.png in the folder"
 )
 @click.option("--clients", default=4, show_default=True, type=click.IntRange(min=1), help="clients to draw")
+@click.option("--by-client", is_flag=True, help="a line per client: what the spurious feature tells there")
 @friendly
-def command(folder: Path, name: str | None, check: bool, png: Path | None, clients: int) -> None:
+def command(
+    folder: Path, name: str | None, check: bool, png: Path | None, clients: int, by_client: bool
+) -> None:
     """Say what client split files hold, draw some of it, and with --check make sure that they are sound.
 
     Checksums are always checked.
     """
     splits = SplitFolder(folder, name=name)
     click.echo(summarize_arrays(splits))
+    if by_client:
+        click.echo("\n".join(client_table(splits.meta)))
     if check:
         problems = list(find_problems(splits))
         if problems:
