@@ -89,8 +89,8 @@ ITEMS: dict[str, Callable[[Bench], list[Row]]] = {
     "7 processes that share a round": processes,
     "6b personalizing one client": personalization,
     "5a copies": copies,
-    "5b exact average of 5 clients": sums,
     "9 a step as a CUDA graph": replayed_steps,
+    "5b exact average of 5 clients": sums,
     "8 mnist.yaml, one seed": extrapolation,
 }
 CHECKPOINT_SECONDS = 10.0  # validation_args.checkpoint_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import Counter
 from itertools import islice
@@ -16,9 +17,10 @@ from gpu_work import (
     local_steps,
     make_samples,
     objectives,
+    same_bits,
 )
 
-from fedml_spurious.learning.state_dicts import copy_state
+from fedml_spurious.learning.state_dicts import clone_state, copy_state, load_state
 from fedml_spurious.learning.weighted_sum import WeightedSum, average
 
 
@@ -85,17 +87,17 @@ def same_training(bench: Bench) -> list[Row]:
     """Whether the same training gives the same bits twice."""
     rows = []
     for name, size in bench.sizes.items():
-        samples = make_samples(size, 0, bench.device)
+        samples, model = make_samples(size, 0, bench.device), size.model(bench.device)
+        start, global_model = clone_state(model), copy.deepcopy(model)
         for method in ("round", "ours"):
             found = []
             for _ in range(2):
-                model = size.model(bench.device)
-                loss = objectives(samples, size.model(bench.device))[method]
+                load_state(model, start)
+                loss = objectives(samples, global_model)[method]
                 steps = list(local_steps(model, size.local_training(2), samples, loss))
-                found.append(digest(model.state_dict()))
-            rows.append(
-                {"size": name, "method": method, "steps": len(steps), "same bits twice": len(set(found)) == 1}
-            )
+                found.append(clone_state(model))
+            equal = same_bits(*found)
+            rows.append({"size": name, "method": method, "steps": len(steps), "same bits twice": equal})
     return rows
 
 
@@ -108,17 +110,17 @@ def synchronisations(bench: Bench) -> list[Row]:
         return [{"method": "all", "syncs per step": "skipped: needs CUDA", "where": ""}]
     size, rows = bench.sizes["small"], []
     for method in ("round", "ft", "ours"):
-        samples = make_samples(size, 0, bench.device)
+        count = 7
+        samples = make_samples(size, 0, bench.device, 2 * count * size.batch_size)
         model = size.model(bench.device)
         loss = objectives(samples, size.model(bench.device))[method]
         steps = local_steps(model, size.local_training(10), samples, loss)
         list(islice(steps, 3))
-        count = 7
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                list(islice(steps, count))  # within an epoch, whose order is there already
+                list(islice(steps, count))  # within an epoch; at its end its losses are looked at
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         places = Counter(

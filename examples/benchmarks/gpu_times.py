@@ -24,7 +24,6 @@ from gpu_work import (
     Row,
     Samples,
     Size,
-    digest,
     local_steps,
     make_samples,
     middle,
@@ -34,6 +33,7 @@ from gpu_work import (
     prepare_device,
     round_on_device,
     round_over_host,
+    same_bits,
     train_client,
 )
 from torch import nn
@@ -179,9 +179,10 @@ def _rounds_of(bench: Bench, name: str) -> Iterator[Row]:
         for _ in range(2):
             load_state(model, first)
             function(model, size, clients, device)
-            states.append(digest(model.state_dict()))
+            states.append(clone_state(model))
         row = bench.row(f"{name}: {what}", partial(function, model, size, clients, device))
-        yield {**row, "same bits twice": states[-1] == states[-2], "same bits": states[-1] == states[0]}
+        twice, alike = same_bits(states[-2], states[-1]), same_bits(states[0], states[-1])
+        yield {**row, "same bits twice": twice, "same bits": alike}
     yield bench.row(
         f"{name}: training alone",
         lambda: [train_client(model, size, samples, client) for client, samples in enumerate(there)],

@@ -167,6 +167,11 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
+def same_bits(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Whether two finite state dictionaries on one device are equal to the last bit."""
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
 @dataclass
 class Bench:
     """Where and how often to measure.
