@@ -25,5 +25,9 @@ class DivergedError(RunError):
     """
 
 
+class MethodError(RunError):
+    """A personalization method returned something that is none of what it is to return."""
+
+
 class SealedError(RuntimeError):
     """The bias-conflicting test set was read while something was trained, tuned or selected."""

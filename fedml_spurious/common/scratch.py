@@ -58,7 +58,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     Importing FedML makes temporary folders (wandb) and torch makes a cache folder, both under the system's
     temporary folder unless they are told otherwise.
     """
-    scratch = path / SCRATCH
+    scratch = path.absolute() / SCRATCH  # read by processes that others start, in folders of their own
     variables = {"TORCHINDUCTOR_CACHE_DIR": "torch", "MPLCONFIGDIR": "matplotlib", "TMPDIR": "tmp"}
     before = {name: os.environ.get(name) for name in variables}
     tempdir = tempfile.tempdir

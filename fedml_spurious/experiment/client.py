@@ -36,6 +36,7 @@ from fedml_spurious.personalization.base import (
     Personalized,
     Personalizer,
 )
+from fedml_spurious.personalization.returned import check_personalized, checked_reason
 from fedml_spurious.results.averages import disparity
 from fedml_spurious.results.rows import DIVERGED, ClientResult
 
@@ -111,7 +112,7 @@ class ClientStep:
         rows: list[dict[str, Any]] = []
         started = time.perf_counter()
         with self.data.sealed():
-            reason = method.not_applicable(self.view(key.p_seed))
+            reason = checked_reason(method, method.not_applicable(self.view(key.p_seed)))
         if reason:
             logger.info("%s does not apply to client %s: %s", key.method, self.client, reason)
             return _same(self._result(key, None))
@@ -158,9 +159,15 @@ class ClientStep:
             method: the method, which has to apply.
             p_seed: seed of the personalization step.
             observe: see :meth:`Personalizer.personalize`.
+
+        Raises:
+            MethodError: what the method gives is no personal model.
+            DivergedError: its training diverged.
         """
         with self.data.sealed():
-            return method.personalize(self.view(p_seed), observe)
+            found = method.personalize(self.view(p_seed), observe)
+        check_personalized(method, found, self.model)
+        return found
 
     def view(self, p_seed: int) -> ClientView:
         """What a method may see of the client, with a seed of the personalization step."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -16,7 +20,11 @@ from fedml_spurious.common.progress import stage
 from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.learning.models import build_model
+from fedml_spurious.learning.models import IMAGE_SIZES, build_model
+from fedml_spurious.learning.network_trial import SmallestBatch, made_up_images, try_network
+from fedml_spurious.learning.training import minibatches
+
+CPU = torch.device("cpu")
 
 SplitsBySeed = Mapping[int, SplitFolder]
 """Client split files by federated seed: one object for all seeds, unless each has a partition of its own."""
@@ -120,25 +128,33 @@ def require_samples(folder: SplitFolder, client: str, splits: tuple[str, ...], n
             )
 
 
-def check_data(settings: Settings, data: SplitsBySeed) -> dict[int, tuple[str, ...]]:
-    """Check that the settings fit the data.
+def check_data(
+    settings: Settings, data: SplitsBySeed, device: torch.device = CPU
+) -> dict[int, tuple[str, ...]]:
+    """Check that the settings fit the data, and that the network and the methods fit each other.
+
+    Args:
+        settings: settings of the run.
+        data: client split files by federated seed.
+        device: where a network of the user's own is tried.
 
     Returns:
         Ids of the clients to personalize, by federated seed.
 
     Raises:
-        InputError: numbers of clients, classes or image sizes do not fit, or a needed split is empty.
+        InputError: numbers of clients, classes or image sizes do not fit, a needed split is empty, or a
+            network of the user's own does not do what a run needs.
     """
     clients: dict[SplitFolder, tuple[str, ...]] = {}
     for fl_seed, folder in data.items():
         if folder in clients:
             continue
         of_seed = f" of fl{fl_seed}" if settings.own_partitions else ""
-        clients[folder] = _check_splits(settings, folder, f"{folder.meta.name}{of_seed}")
+        clients[folder] = _check_splits(settings, folder, f"{folder.meta.name}{of_seed}", device)
     return {fl_seed: clients[folder] for fl_seed, folder in data.items()}
 
 
-def _check_splits(settings: Settings, data: SplitFolder, name: str) -> tuple[str, ...]:
+def _check_splits(settings: Settings, data: SplitFolder, name: str, device: torch.device) -> tuple[str, ...]:
     found, train = len(data.client_ids), settings.train_args
     if train.client_num_in_total not in (None, found):
         raise InputError(
@@ -152,5 +168,42 @@ def _check_splits(settings: Settings, data: SplitFolder, name: str) -> tuple[str
         )
     for client in data.client_ids:
         require_samples(data, client, ("train",), name)
-    initial_network(settings, data, 0)  # refuses networks that do not fit the images
-    return choose_clients(data, settings.personalization_args.clients, name)
+    clients = choose_clients(data, settings.personalization_args.clients, name)
+    network = settings.model_args.model
+    if network in IMAGE_SIZES:
+        model = initial_network(settings, data, 0)  # refuses images that it does not fit
+    else:
+        model = try_network(
+            partial(initial_network, settings, data, 0),
+            name=network,
+            num_classes=data.num_classes,
+            image_shape=data.image_shape,
+            smallest=_smallest_batches(settings, data, clients),
+            device=device,
+        )
+    images = made_up_images(2, data.image_shape, device)
+    for method in settings.methods():
+        options = settings.options(method)
+        if options is not None:
+            settings.method_type(method)(options).check_network(model.to(device), images)
+    return clients
+
+
+def _smallest_batches(
+    settings: Settings, data: SplitFolder, personalized: Sequence[str]
+) -> list[SmallestBatch]:
+    """The smallest batch of the federated step, and that of the personalization step."""
+    fine_tuning = settings.fine_tuning()
+    if "local" in settings.methods():  # under batch statistics always
+        fine_tuning = replace(fine_tuning, batchnorm_mode="batch")
+    steps = ((settings.train_args.local_training(), data.client_ids), (fine_tuning, personalized))
+    found = []
+    for training, clients in steps:
+        counts = {client: data.count(client, "train") for client in clients}
+        sizes = {
+            client: min(map(len, minibatches(np.arange(count), training.batch_size)))
+            for client, count in counts.items()
+        }
+        client = min(sizes, key=lambda one: (sizes[one], one))
+        found.append(SmallestBatch(sizes[client], client, counts[client], training.batchnorm_mode))
+    return found

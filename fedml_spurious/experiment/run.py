@@ -95,7 +95,7 @@ def _run(
     workers_for: Callable[[SplitsBySeed], Workers],
 ) -> DatasetTable:
     data = open_data(settings, folder, console)
-    clients = check_data(settings, data)
+    clients = check_data(settings, data, device)
     workers = workers_for(data)
     write_config(folder, settings)
     # A client of one partition is another one than the client of that id in another.

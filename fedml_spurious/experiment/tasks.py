@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
-from fedml_spurious.common.errors import DivergedError
+from fedml_spurious.common.blame import users_code
+from fedml_spurious.common.errors import DivergedError, MethodError, RunError
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import ClientStep, client_model
@@ -198,9 +199,15 @@ class TaskRunner:
 
         Raises:
             DivergedError: the global model's outputs are not finite; a personal model's are an answer.
+            RunError: a network or a method of the user's own fails, or returns something that is none.
         """
         try:
-            return task.run(self)
+            with users_code(task.describe()):
+                return task.run(self)
+        except MethodError as error:
+            raise RunError(
+                f"{task.describe()}: {error}. What was finished is kept; mend it, then continue with --resume"
+            ) from None
         except DivergedError as error:
             raise DivergedError(
                 f"{task.describe()}: {error}: the global model diverged. Lower train_args.learning_rate (is "

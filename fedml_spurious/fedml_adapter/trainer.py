@@ -12,6 +12,7 @@ from fedml.core import ClientTrainer
 from torch import Tensor, nn
 
 from fedml_spurious.common.arrays import IndexArray
+from fedml_spurious.common.blame import users_code
 from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.fedml_adapter.arguments import read_arguments
@@ -76,6 +77,7 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
 
         Raises:
             DivergedError: a loss or a weight is not finite; the message says what to lower.
+            RunError: the network is of the user's own, and fails; the message says where.
         """
         settings = self.settings
         client = _client_of(train_data, self.id)
@@ -96,8 +98,10 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
         steps = train_locally(
             self.model, settings.local_training(), sequence=sequence, loss=loss, noise=noise, device=device
         )
+        doing = f"training of the global model, seed {settings.random_seed}, round {round_index}"
         try:
-            losses = torch.stack([step.loss for step in steps])
+            with users_code(f"{doing}, client {_name_of(train_data, client)}"):
+                losses = torch.stack([step.loss for step in steps])
         except DivergedError as error:
             raise DivergedError(
                 f"seed {settings.random_seed}, round {round_index}, client {_name_of(train_data, client)}: "

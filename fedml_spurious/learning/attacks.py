@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.common.travelling import travels
@@ -40,7 +40,7 @@ def pgd(
         Adversarial examples, shape of ``x``, values in [0, 1], without a gradient.
 
     Raises:
-        ValueError: unknown norm, negative budget or step, or no steps.
+        ValueError: unknown norm, negative budget or step, no steps, or a model that has no gradients.
         DivergedError: a gradient of the loss in the images is not finite.
 
     Examples:
@@ -58,7 +58,20 @@ def pgd(
         raise ValueError(
             f"expected eps >= 0, step_size >= 0 and steps >= 1, got {eps}, {step_size} and {steps}"
         )
-    x = x.detach()
+    if isinstance(model, nn.Module) and any(weight.is_inference() for weight in model.parameters()):
+        raise ValueError("the model was made in torch.inference_mode and has no gradients; make it outside")
+    with torch.inference_mode(False):
+        return _ascend(model, _plain(x), _plain(y), norm, eps, step_size, steps)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Tensors that were made in inference mode take no part in gradients; their copies do."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
+def _ascend(
+    model: Classifier, x: Tensor, y: Tensor, norm: Norm, eps: float, step_size: float, steps: int
+) -> Tensor:
     move = _linf_step if norm == "linf" else _l2_step
     x_adv, finite = x, torch.tensor(True, device=x.device)
     with frozen(model), torch.enable_grad():

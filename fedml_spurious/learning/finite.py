@@ -9,15 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from fedml_spurious.common.errors import DivergedError
+from fedml_spurious.learning.state_dicts import named_state
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
     """Name of the first floating-point tensor that holds an infinity or NaN; empty where none does.
 
     Args:
-        tensors: by name; others than floating-point ones cannot hold such a value.
+        tensors: by name; those of integers and truth values cannot hold such a value.
     """
-    named = {name: value for name, value in tensors.items() if value.is_floating_point() and value.numel()}
+    real = {
+        name: torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+        for name, value in tensors.items()
+    }
+    named = {name: value for name, value in real.items() if value.is_floating_point() and value.numel()}
     if not named:
         return ""
     # One pass without a copy, which hands NaN on; all answers are fetched at once, for the sake of GPUs.
@@ -36,7 +41,7 @@ def require_finite_weights(model: nn.Module, when: str) -> None:
     Raises:
         DivergedError: one is not.
     """
-    name = first_not_finite(dict(model.state_dict()))
+    name = first_not_finite(named_state(model))
     if name:
         raise DivergedError(f"{name} holds values that are not finite {when}")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
+from fedml_spurious.common.blame import describe, users_line
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.imports import import_object
 from fedml_spurious.common.seeds import Purpose, integer_seed
@@ -70,10 +73,11 @@ def build_model(
     Raises:
         InputError: the name is unknown or the network does not fit the images.
     """
-    factory = _factory(name)
+    options: dict[str, Any] = {"num_classes": num_classes, "image_shape": image_shape, "fc_width": fc_width}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer_seed(seed, Purpose.MODEL_INIT))
-        model = factory(num_classes=num_classes, image_shape=image_shape, fc_width=fc_width)
+        own = name not in IMAGE_SIZES
+        model = _own_network(name, _factory(name), options) if own else _paper_network(name, **options)
     if not isinstance(model, nn.Module):
         raise InputError(
             f"model_args.model: {name} returned {type(model).__name__}, expected a torch.nn.Module"
@@ -82,19 +86,48 @@ def build_model(
 
 
 def _factory(name: str) -> Callable[..., nn.Module]:
-    if name in IMAGE_SIZES:
-        return lambda **options: _paper_network(name, **options)
     if ":" not in name:
         raise InputError(
             f"model_args.model: unknown network {name!r}; expected one of {', '.join(IMAGE_SIZES)} "
             "or module:factory of your own"
         )
     found = import_object(name, where="model_args.model")
+    if isinstance(found, nn.Module):
+        raise InputError(
+            f"model_args.model: {name} is a module, expected a function or class that makes a new one in "
+            "every call; every federated seed has initial weights of its own"
+        )
     if not callable(found):
         raise InputError(
             f"model_args.model: {name} is a {type(found).__name__}, expected a callable that returns a module"
         )
     return found
+
+
+def _own_network(name: str, factory: Callable[..., nn.Module], options: dict[str, Any]) -> nn.Module:
+    """What a factory of the user's own makes."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some written in C have none
+        signature = None
+    if signature is not None:
+        try:
+            signature.bind(**options)
+        except TypeError as error:
+            raise InputError(
+                f"model_args.model: {name} cannot be called with {', '.join(options)} by keyword ({error}); "
+                "give it these parameters, or **options for those that it does not use"
+            ) from None
+    try:
+        return factory(**options)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        place = users_line(error)
+        raise InputError(
+            f"model_args.model: {name} fails with {describe(error)}{f' ({place})' if place else ''}; mend "
+            "the factory"
+        ) from error
 
 
 def _paper_network(

@@ -10,18 +10,31 @@ from torch import Tensor, nn
 State = dict[str, Tensor]
 
 
+def named_state(model: nn.Module) -> State:
+    """The model's tensors under the names that they have without ``torch.compile``; not copied.
+
+    A compiled module holds the plain one as ``_orig_mod``, which is no part of the architecture.
+    """
+    return {without_compile(name): value for name, value in model.state_dict().items()}
+
+
+def without_compile(name: str) -> str:
+    """A name without what ``torch.compile`` adds to it."""
+    return name.replace("_orig_mod.", "")
+
+
 def copy_state(model: nn.Module) -> State:
     """The model's state dictionary as tensors of its own on the CPU, safe to keep while training goes on."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+    return {name: value.detach().to("cpu", copy=True) for name, value in named_state(model).items()}
 
 
 def clone_state(model: nn.Module) -> State:
     """The same on the model's device: no weight travels."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    return {name: value.detach().clone() for name, value in named_state(model).items()}
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dictionary; integer buffers stay integers whatever type they arrive in.
+    """Load a state dictionary; integer and bool buffers stay what they are whatever type they arrive in.
 
     FedML's own aggregation turns integer buffers into floats, which are rounded here.
 
@@ -31,15 +44,17 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     problems = state_mismatch(model, state)
     if problems:
         raise ValueError(f"the state dictionary is of another architecture: {problems}")
+    state = {without_compile(name): value for name, value in state.items()}
     with torch.no_grad():
-        for name, value in model.state_dict().items():
+        for name, value in named_state(model).items():
             update = state[name]
-            value.copy_(update if value.is_floating_point() else update.round())
+            rounds = update.is_floating_point() and not value.is_floating_point()
+            value.copy_(update.round() if rounds else update)
 
 
 def state_mismatch(model: nn.Module, state: Mapping[str, Tensor]) -> str:
     """What keeps ``state`` from fitting ``model``: missing, unknown or wrongly shaped tensors; or nothing."""
-    own = model.state_dict()
+    own, state = named_state(model), {without_compile(name): value for name, value in state.items()}
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is not known" for name in state if name not in own]
     problems += [

@@ -18,8 +18,9 @@ class WeightedSum:
     count below 2^29 are exact in double precision, so the sum is exact as long as the clients' values at
     one place differ in magnitude by less than 2^50; :meth:`mean` rounds it once.
 
-    BatchNorm running statistics are summed like weights. Integer buffers (``num_batches_tracked``) are
-    counters, for which a mean has no meaning: the largest is kept, as an integer.
+    BatchNorm running statistics are summed like weights, complex numbers by their parts. Integer and bool
+    buffers (``num_batches_tracked``) are counters or flags, for which a mean has no meaning: the largest is
+    kept, as what it is.
 
     Attributes:
         count: number of samples so far.
@@ -64,7 +65,9 @@ class WeightedSum:
         self.count += count
         for name, value in state.items():
             self.types.setdefault(name, value.dtype)
-            if value.is_floating_point():
+            if value.is_complex():
+                self._accumulate(name, torch.view_as_real(value.resolve_conj()), count)
+            elif value.is_floating_point():
                 self._accumulate(name, value, count)
             else:
                 self._keep_largest(name, value)
@@ -88,13 +91,15 @@ class WeightedSum:
         """
         if not self.count:
             raise ValueError("expected at least one client, each with at least 1 sample; got none")
-        return {name: self._mean_of(name, value).to(self.types[name]) for name, value in self.head.items()}
+        return {name: self._mean_of(name, value) for name, value in self.head.items()}
 
     def _mean_of(self, name: str, value: Tensor) -> Tensor:
         if name not in self.tail:
             return value.clone()
         # As a tensor: by a plain number a GPU multiplies with the reciprocal, whose rounding is another.
-        return (value + self.tail[name]) / torch.full((), self.count, dtype=value.dtype, device=value.device)
+        count = torch.full((), self.count, dtype=value.dtype, device=value.device)
+        mean, kind = (value + self.tail[name]) / count, self.types[name]
+        return (torch.view_as_complex(mean) if kind.is_complex else mean).to(kind)
 
     def _accumulate(self, name: str, value: Tensor, factor: int) -> None:
         if name not in self.head:

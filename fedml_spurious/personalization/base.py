@@ -23,6 +23,12 @@ from fedml_spurious.learning.state_dicts import State, clone_state
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
 from fedml_spurious.personalization.options import MethodSettings as MethodSettings
 from fedml_spurious.personalization.options import SelectionTies, TuningRule
+from fedml_spurious.personalization.returned import (
+    checked_loss,
+    checked_model,
+    checked_rows,
+    checked_score,
+)
 
 Observer = Callable[[nn.Module, int, int], None]
 RowOrder = Callable[[np.random.Generator], IndexArray]
@@ -207,6 +213,17 @@ class Personalizer(Generic[SettingsT]):
         """Why the method is not defined for this client; empty where it is."""
         return ""
 
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
+        """Refuse a network to which the method cannot be applied; called before anything is trained.
+
+        Args:
+            model: the network with initial weights; to be left as it is.
+            images: two made-up images, shape (2, C, H, W), values in [0, 1].
+
+        Raises:
+            InputError: the method cannot work with this network.
+        """
+
     def start(self, view: ClientView) -> nn.Module:
         """The model that is trained, a new one in every call: here a copy of the global model."""
         return copy.deepcopy(view.global_model)
@@ -261,9 +278,11 @@ def fine_tune(
         The selected model, and the last one with it; of equal scores see :class:`ClientView`.
 
     Raises:
-        ValueError: the method is not defined for this client, or the sequence is empty.
+        ValueError: the method is not defined for this client.
+        MethodError: a function of the method returned something else than it is to return.
+        DivergedError: a loss, a weight or an output is not finite.
     """
-    model = method.start(view)
+    model = checked_model(method, method.start(view))
     best: Personalized | None = None
     best_score = -np.inf
     ties = view.selection_ties
@@ -275,14 +294,14 @@ def fine_tune(
         if not step.epoch_ends:
             continue
         candidate = Candidate(model, view.val, view.adversarial)
-        score = method.score(candidate)
+        score = checked_score(method, method.score(candidate))
         is_best = score > best_score or (score == best_score and ties == "latest")
         if is_best or step.epoch == view.training.epochs:  # the weights are large, and copying them costs
             last = Personalized(clone_state(model), step.epoch, candidate.val.accuracy)
         if is_best:
             best, best_score = last, score
     if best is None:
-        raise ValueError(f"client {view.client}: no training sample in the sequence, nothing was fine-tuned")
+        raise ValueError(f"client {view.client}: epochs is {view.training.epochs}, nothing was fine-tuned")
     return best if best is last else replace(best, last=last)
 
 
@@ -303,7 +322,7 @@ def fine_tune_stage(
     Raises:
         ValueError: the method is not defined for this client.
     """
-    model = method.start(view)
+    model = checked_model(method, method.start(view))
     shortened = replace(view, training=replace(view.training, epochs=epochs))
     for _ in _training_steps(method, model, shortened, stage, None):
         pass
@@ -322,7 +341,8 @@ def _training_steps(
 
     def rows(epoch: int) -> IndexArray:
         address = (view.fl_seed, view.client, stage, epoch)
-        return rows_of(generator(view.p_seed, Purpose.PERSONAL_BATCHES, *address))
+        found = rows_of(generator(view.p_seed, Purpose.PERSONAL_BATCHES, *address))
+        return checked_rows(method, found, len(view.train))
 
     def noise(batch: int) -> int:
         address = (view.fl_seed, view.client, stage, batch)
@@ -338,7 +358,7 @@ def _training_steps(
             rows,
             view.adversarial,
         )
-        return method.loss(model, batch)
+        return checked_loss(method, method.loss(model, batch))
 
     method.prepare(model)
     device = view.train.y.device

@@ -82,6 +82,17 @@ class AdversarialTransferSettings(AdversarialSettings, L2Settings):
     """Options of both terms."""
 
 
+class HeadSettings(MethodSettings):
+    """Options of fine-tuning the head.
+
+    Attributes:
+        layer: name of the layer that trains, as in ``named_modules()`` of the network, such as
+            ``classifier``; where absent the last layer is found by a pass of two images.
+    """
+
+    layer: str | None = Field(default=None, min_length=1)
+
+
 class GroupDROSettings(MethodSettings):
     """Options of group DRO.
 
@@ -138,7 +149,7 @@ BUILT_IN = {
     "ours": BuiltIn(
         "adversarial_transfer:AdversarialTransfer", AdversarialTransferSettings, "largest_harmless"
     ),
-    "head": BuiltIn("partial_tuning:HeadOnly"),
+    "head": BuiltIn("partial_tuning:HeadOnly", HeadSettings),
     "bn": BuiltIn("partial_tuning:BatchNormOnly"),
     "group_dro": BuiltIn("group_dro:GroupDRO", GroupDROSettings),
     "grad_align": BuiltIn(

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.learning.last_layer import last_layer, layers_with_weights
 from fedml_spurious.learning.modes import batchnorm_in_eval_mode
+from fedml_spurious.learning.state_dicts import without_compile
 from fedml_spurious.personalization.base import Batch, ClientView, MethodSettings, Personalizer
+from fedml_spurious.personalization.options import HeadSettings
 
-
-def last_layer(model: nn.Module) -> nn.Module:
-    """The last module, in order of registration, that has weights of its own: the head of a classifier."""
-    return [module for module in model.modules() if list(module.parameters(recurse=False))][-1]
+_LAYER = "personalization_args.head.layer"
 
 
 def batchnorm_layers(model: nn.Module) -> list[_BatchNorm]:
     """BatchNorm layers with weights of their own."""
-    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.affine]
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and [*module.parameters()]]
 
 
-def _freeze_but(model: nn.Module, kept: list[nn.Module]) -> None:
+def _freeze_but(model: nn.Module, kept: Iterable[nn.Module]) -> None:
+    """Freeze all but what trains already in these modules: what a user froze stays frozen."""
+    train = [weight for module in kept for weight in module.parameters() if weight.requires_grad]
     model.requires_grad_(False)
-    for module in kept:
-        module.requires_grad_(True)
+    for weight in train:
+        weight.requires_grad_(True)
 
 
-class HeadOnly(Personalizer[MethodSettings]):
+class HeadOnly(Personalizer[HeadSettings]):
     """Cross-entropy with the last layer as the only one that trains; not a method of the paper.
 
     The body stays the global one to the last bit, the running statistics of its BatchNorm layers included,
@@ -35,15 +40,38 @@ class HeadOnly(Personalizer[MethodSettings]):
     """
 
     name = "head"
+    settings_type = HeadSettings
 
-    def prepare(self, model: nn.Module) -> None:
-        """Freeze all but the last layer."""
-        _freeze_but(model, [last_layer(model)])
+    def check_network(self, model: nn.Module, images: Tensor) -> None:
+        """Refuse a network whose last layer is not clear, or frozen."""
+        self._head(model, images)
+
+    def start(self, view: ClientView) -> nn.Module:
+        """A copy of the global model with all but the last layer frozen."""
+        model = super().start(view)
+        _freeze_but(model, [self._head(model, view.train.x[:2])])
+        return model
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """``CE(f_p(x), y)`` on the features as the global model computes them in eval mode."""
         with batchnorm_in_eval_mode(model):
             return F.cross_entropy(model(batch.x), batch.y)
+
+    def _head(self, model: nn.Module, images: Tensor) -> nn.Module:
+        name: str | None = self.settings.layer
+        if name is None:
+            name = last_layer(model, images)
+        layers: dict[str, nn.Module] = {without_compile(key): module for key, module in model.named_modules()}
+        layer = layers.get(name)
+        if layer is None:
+            raise InputError(
+                f"{_LAYER}: the network has no layer {name!r}; it has {', '.join(layers_with_weights(model))}"
+            )
+        if not any(weight.requires_grad for weight in layer.parameters()):
+            raise InputError(
+                f"{_LAYER}: the layer {name!r} has nothing to train; name another one, or thaw it"
+            )
+        return layer
 
 
 class BatchNormOnly(Personalizer[MethodSettings]):
@@ -57,9 +85,13 @@ class BatchNormOnly(Personalizer[MethodSettings]):
     name = "bn"
 
     def not_applicable(self, view: ClientView) -> str:
-        """A network without BatchNorm weights has nothing to train."""
-        return "" if batchnorm_layers(view.global_model) else "the network has no BatchNorm weights"
+        """A network without BatchNorm weights that train has nothing to train."""
+        layers = batchnorm_layers(view.global_model)
+        if not layers:
+            return "the network has no BatchNorm weights"
+        trains = any(weight.requires_grad for layer in layers for weight in layer.parameters())
+        return "" if trains else "the network's BatchNorm weights are frozen"
 
     def prepare(self, model: nn.Module) -> None:
         """Freeze all but the BatchNorm layers."""
-        _freeze_but(model, [*batchnorm_layers(model)])
+        _freeze_but(model, batchnorm_layers(model))

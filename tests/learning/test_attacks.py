@@ -203,3 +203,16 @@ def test_the_budget_rule_says_when_a_step_jumps_over_the_range() -> None:
     found = find_budget(lambda eps: float(eps > 0.02), start=0.031, shrink=0.8, low=0.3, high=0.5)
     assert not found.in_range
     assert found.trail[-1][1] == 0.0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_an_attack_works_in_inference_mode(norm: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+    options = {"norm": norm, "eps": 0.1, "step_size": 0.05, "steps": 3}
+    expected = pgd(model, x, y, **options)
+    with torch.inference_mode():
+        assert torch.equal(pgd(model, x.clone(), y.clone(), **options), expected)
+        inferring = nn.Linear(12, 3)
+    with pytest.raises(ValueError, match=r"made in torch\.inference_mode"):
+        pgd(inferring, x.flatten(1), y, **options)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from networks import trained
+from torch import nn
 
 from fedml_spurious.learning.state_dicts import copy_state, load_state, state_mismatch
+from fedml_spurious.learning.weighted_sum import WeightedSum, average
 
 
 def test_float_counters_from_fedml_become_integers_again() -> None:
@@ -37,3 +41,41 @@ def test_another_architecture_is_named() -> None:
     assert "expected (2, 3, 2, 2)" in problems
     with pytest.raises(ValueError, match="another architecture"):
         load_state(net, state)
+
+
+def test_a_compiled_network_stores_the_names_of_the_plain_one() -> None:
+    plain = trained(0, batches=1)
+    inner = nn.Sequential(torch.compile(copy.deepcopy(plain[:2]), backend="eager"), plain[2], plain[3])
+    outer = torch.compile(copy.deepcopy(plain), backend="eager")
+    assert list(copy_state(outer)) == list(plain.state_dict())
+    assert not any("_orig_mod" in name for name in copy_state(inner))
+    other = trained(1, batches=1)
+    load_state(other, outer.state_dict())  # with the names of older files
+    load_state(outer, other.state_dict())
+    for name, value in plain.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+        assert torch.equal(copy_state(outer)[name], value)
+
+
+def test_buffers_of_every_type_are_averaged_and_loaded() -> None:
+    """Flags and counters: the largest; complex numbers by their parts, here (1 + 3 * 3) / 4 and so on."""
+    kinds = {"flag": torch.bool, "small": torch.uint8, "brief": torch.bfloat16, "wave": torch.complex64}
+
+    def net(values: dict[str, list[complex]]) -> nn.Module:
+        module = nn.Module()
+        for name, kind in kinds.items():
+            module.register_buffer(name, torch.tensor(values[name], dtype=kind))
+        return module
+
+    first = net({"flag": [0, 0, 1], "small": [3, 250, 0], "brief": [1, 2, 3], "wave": [1 + 2j, 0, 1j]})
+    second = net({"flag": [0, 1, 1], "small": [9, 1, 0], "brief": [3, 6, 3], "wave": [3 - 2j, 4, 1j]})
+    expected = {"flag": [0, 1, 1], "small": [9, 250, 0], "brief": [2.5, 5, 3], "wave": [2.5 - 1j, 3, 1j]}
+    parts = WeightedSum(), WeightedSum()
+    parts[0].add(1, copy_state(first))
+    parts[1].add(3, copy_state(second))
+    parts[0].merge(parts[1])
+    for mean in (parts[0].mean(), average([(1, copy_state(first)), (3, copy_state(second))])):
+        load_state(first, mean)
+        for name, kind in kinds.items():
+            assert mean[name].dtype == kind
+            assert torch.equal(first.get_buffer(name), torch.tensor(expected[name], dtype=kind))
