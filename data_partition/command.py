@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from data_partition.split_files.diagnostics import describe_shortcut
 from data_partition.split_files.federation import Progress
 from data_partition.split_files.meta import SPLITS, read_meta
-from fedml_spurious.common.cli_errors import friendly
+from fedml_spurious.common.cli_errors import Command, friendly
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.words import counted
 
@@ -69,7 +69,7 @@ def partition_command(
         click.Option(["--workers"], type=click.IntRange(min=1), help="processes, by default one per core"),
         click.Option(["--overwrite", "--force"], is_flag=True, help="replace splits of the same name"),
     ]
-    return click.Command(name, callback=run, params=parameters, help=help_text)
+    return Command(name, callback=run, params=parameters, help=help_text)
 
 
 def _option(field: str, info: FieldInfo, aliases: Sequence[str]) -> click.Option:

@@ -16,7 +16,7 @@ from data_partition.split_files.diagnostics import client_table, describe_shortc
 from data_partition.split_files.folder import SplitFolder
 from data_partition.split_files.pictures import draw_folder
 from fedml_spurious.common.arrays import IndexArray
-from fedml_spurious.common.cli_errors import friendly
+from fedml_spurious.common.cli_errors import Command, friendly
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.words import counted
 
@@ -77,7 +77,7 @@ def _number(values: npt.ArrayLike) -> str:
     return "-" if not array.size or np.isnan(array).any() else f"{array.mean():.3f}"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", help="which data set, where the folder holds several")
 @click.option("--check", is_flag=True, help="check ranges, sources, alignment flags and copies too")

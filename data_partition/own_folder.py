@@ -22,7 +22,7 @@ from data_partition.own import Images, write_splits
 from data_partition.picture_files import UnclearPictureError, opened, rgb
 from data_partition.split_files.meta import SPLITS
 from fedml_spurious.common.arrays import IndexArray
-from fedml_spurious.common.cli_errors import friendly
+from fedml_spurious.common.cli_errors import Command, friendly
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.words import counted
 
@@ -146,7 +146,7 @@ def _read_image(path: Path, side: int) -> Images:
         raise InputError(f"{path}: no readable image ({error})") from error
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--images", type=click.Path(path_type=Path), required=True, help="folder of the image files")
 @click.option(
     "--table", type=click.Path(path_type=Path), required=True, help="CSV: file,label,spurious,client"

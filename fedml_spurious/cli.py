@@ -6,11 +6,14 @@ import os
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fedml_spurious.common.allocator import reuse_freed_memory
-from fedml_spurious.common.cli_errors import INTERRUPTED, friendly
+from fedml_spurious.common.cli_errors import Command, friendly
+from fedml_spurious.common.ends import how_it_ended
+from fedml_spurious.common.streams import forgiving_streams, take_loss
 from fedml_spurious.common.version import __version__
 
 
@@ -28,7 +31,23 @@ class _Partitions(click.Group):
         return PARTITIONS[cmd_name].command if cmd_name in PARTITIONS else None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Main(click.Group):
+    """The group of all commands; its help too can meet a standard output that takes nothing."""
+
+    command_class = Command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command, and say where the process ends that standard output was lost."""
+        with forgiving_streams():
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                lost = take_loss()
+                if lost:
+                    click.echo(f"Error: standard output cannot be written ({lost})", err=True)
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Personalized federated learning that does not fall for spurious features, on FedML."""
@@ -102,9 +121,10 @@ def run(
             start_workers=start_workers,
             device=device,
         )
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted. What is finished is kept; continue with:\n  {resume_command}", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        status, words = how_it_ended(error)
+        click.echo(f"{words}. What is finished is kept; continue with:\n  {resume_command}", err=True)
+        raise click.exceptions.Exit(status) from None
 
 
 def _share_cores() -> None:
@@ -225,9 +245,10 @@ def sweep(config: str, grid: tuple[str, ...], overrides: tuple[str, ...], out: s
     axes = parse_grid(grid)
     try:
         run_sweep(find_config(config), overrides, axes, Path(out), jobs=jobs, console=Console(stderr=True))
-    except KeyboardInterrupt:
-        click.echo("Interrupted. What is finished is kept; the same command goes on.", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        status, words = how_it_ended(error)
+        click.echo(f"{words}. What is finished is kept; the same command goes on.", err=True)
+        raise click.exceptions.Exit(status) from None
 
 
 @main.group(cls=_Partitions)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 import threading
 import time
 from collections import deque
@@ -28,6 +27,7 @@ import PIL
 from data_partition.celeba.images import IMAGE_SHAPE, ImageSource, decode
 from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
+from fedml_spurious.common.ends import leave_ends_to_the_parent
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.storage import atomic_path, require_writable_folder
 
@@ -47,7 +47,7 @@ def _num_cores() -> int:
 
 def _start_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_ends_to_the_parent()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""Writing HDF5 so that neither a full disk nor Ctrl-C can crash the process."""
+"""Writing HDF5 so that neither a full disk nor a signal can crash the process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Draft(io.FileIO):
@@ -44,21 +46,22 @@ class Draft(io.FileIO):
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends.
+    """Hold Ctrl-C, SIGTERM and SIGHUP back until the block ends.
 
-    HDF5 calls :class:`Draft` from C and crashes when a call raises, which KeyboardInterrupt may do anywhere.
-    Outside the main thread Python delivers no signal, so there is nothing to hold back; and a handler that
-    was not installed from Python raises nothing.
+    HDF5 calls :class:`Draft` from C and crashes when a call raises, which the handler of a signal may do
+    anywhere. Outside the main thread Python delivers no signal, so nothing is to be held back; and what has
+    no handler in Python raises nothing.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGINT) is None:
-        yield
-        return
+    raising = [number for number in _ENDING if callable(signal.getsignal(number))] if in_main_thread else []
     received: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    previous = {
+        number: signal.signal(number, lambda number, _: received.append(number)) for number in raising
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         if received:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(received[0])

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fedml_spurious.common.ends import how_it_ended
+
+logger = logging.getLogger(__name__)
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -16,7 +20,11 @@ def log_file(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     with log_to(handler):
-        yield
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            logger.warning("%s", how_it_ended(error)[1])
+            raise
 
 
 @contextmanager

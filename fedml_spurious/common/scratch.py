@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.storage import require_writable_folder
+from fedml_spurious.common.storage import require_writable_folder, sweep_drafts
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def hold_folder(path: Path) -> Iterator[None]:
     """Keep a folder from being written by two runs at once; created where it is absent.
 
     The lock goes with the process, however that ends. Some network file systems have no locks; there nothing
-    is kept.
+    is kept. Whoever holds the folder removes the drafts of processes that were killed in it.
 
     Raises:
         InputError: the folder cannot be written, or another process holds it.
@@ -32,6 +32,7 @@ def hold_folder(path: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(_locked(path))
+            sweep_drafts(path)
         except BlockingIOError:
             raise InputError(
                 f"{path}: another process is working on the run in this folder; wait for it or end it, or "

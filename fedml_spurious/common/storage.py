@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -50,6 +51,16 @@ def _not_written(path: Path, error: OSError) -> RunError:
         f"{path}: cannot be written ({error.strerror or error}); nothing of it was kept. "
         "Free space or permissions on that disk, then continue with --resume"
     )
+
+
+_DRAFT = re.compile(rf"\..+\.\d+{re.escape(PARTIAL_SUFFIX)}")
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove the drafts that killed processes left in and below a folder that nobody else writes to."""
+    for path in folder.rglob(f".*{PARTIAL_SUFFIX}"):
+        if _DRAFT.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

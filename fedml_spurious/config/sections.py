@@ -25,6 +25,7 @@ from fedml_spurious.personalization.options import PAPER_METHODS, SelectionTies
 if TYPE_CHECKING:
     from fedml_spurious.learning.attacks import Attack
 
+FilePath = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -147,13 +148,13 @@ class DataArgs(Section):
     """
 
     dataset: str = Field(min_length=1)
-    data_cache_dir: str | None = None
+    data_cache_dir: FilePath | None = None
     partition: Annotated[
         PartitionOptions | None,
         PlainValidator(_check_options),
         PlainSerializer(lambda options: options and options.given),
     ] = None
-    raw: str | None = None
+    raw: FilePath | None = None
     cache_mb: NonNegative = 256.0
 
     @model_validator(mode="after")

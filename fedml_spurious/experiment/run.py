@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.console import Console
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.logs import log_file
 from fedml_spurious.common.scratch import hold_folder, scratch_folder
+from fedml_spurious.common.streams import take_loss
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.batchnorm_step import apply_batchnorm_policy
 from fedml_spurious.experiment.context import RunContext
@@ -30,6 +29,7 @@ from fedml_spurious.results.dataset_table import DatasetTable
 from fedml_spurious.results.finished_run import FinishedRun
 from fedml_spurious.results.rows import write_results
 from fedml_spurious.results.run_table import make_run_table, show_table, write_table
+from fedml_spurious.results.text_tables import output_console
 
 logger = logging.getLogger(__name__)
 
@@ -74,17 +74,12 @@ def run_experiment(
                 f"{error.filename or output}: {error.strerror or error}. What was finished is kept; free "
                 "space or permissions on that disk, then continue with --resume"
             ) from error
-    show_table(_printer(), table)
+    show_table(output_console(), table)
+    lost = take_loss()
+    if lost:
+        text = f"Standard output cannot be written ({lost}); the table is in {output / 'table.md'}"
+        console.print(text, highlight=False, soft_wrap=True)
     console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
-
-
-def _printer() -> Console:
-    """Where the table goes."""
-    # mpirun puts a terminal of no size in front of what may be a file.
-    if sys.stdout.isatty() and os.get_terminal_size(sys.stdout.fileno()).columns:
-        return Console()
-    # In a file or a pipe no terminal sets the width, and wrapped cells are hard to read.
-    return Console(width=110, force_terminal=False)
 
 
 def _run(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import click
-from rich.console import Console
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.results.dataset_runs import join_runs
@@ -19,9 +17,14 @@ from fedml_spurious.results.joined_csv import to_csv
 from fedml_spurious.results.joined_table import to_document
 from fedml_spurious.results.jtt_error_sets import explain_error_sets
 from fedml_spurious.results.rows import Average, Epoch
-from fedml_spurious.results.text_tables import Document, TextTable, print_document, to_latex, to_markdown
-
-_PIPE_WIDTH = 110  # in a file or a pipe no terminal sets the width, and wrapped cells are hard to read
+from fedml_spurious.results.text_tables import (
+    Document,
+    TextTable,
+    output_console,
+    print_document,
+    to_latex,
+    to_markdown,
+)
 
 
 def show_runs(folders: Sequence[str], *, form: str, average: str, epoch: str, why: bool) -> None:
@@ -65,6 +68,6 @@ def _show(document: Document, form: str) -> None:
     elif form == "latex":
         click.echo(to_latex(document), nl=False)
     elif form == "terminal":
-        print_document(Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH), document)
+        print_document(output_console(), document)
     else:
         raise InputError("--why: has no CSV form; give --format terminal, markdown or latex")

@@ -13,6 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from fedml_spurious.common.streams import output_width
+
 _UNLIMITED = 10_000  # columns
 
 
@@ -41,6 +43,12 @@ class TextTable:
 
 Document = Sequence[TextTable | str]
 """Tables and paragraphs in the order in which they are read."""
+
+
+def output_console() -> Console:
+    """Standard output, as wide as its terminal, or as tables that are read in a file."""
+    width = output_width()
+    return Console() if width is None else Console(width=width, force_terminal=False)
 
 
 def print_document(console: Console, document: Document) -> None:

@@ -23,7 +23,7 @@ def test_the_committed_page_is_the_one_that_the_docstrings_give() -> None:
 @pytest.mark.parametrize("row", [
     "| `fc_width` | whole number | `4096` | at least 1 | width of the hidden",
     "| `training_type` | text | `simulation` | `simulation`, `cross_silo` |",
-    "| `data_cache_dir` | text | absent |  | folder of existing client split files. |",
+    "| `data_cache_dir` | text | absent | not empty | folder of existing client split files. |",
     "| `shrink` | number | `0.8` | above 0, below 1 | factor between two budgets of the rule. |",
     "| `grids` | section of sections of lists of numbers | `{}` |",
     "| `fl_seeds` | list of whole numbers | absent | 1 or more, each at least 0 |",

@@ -22,6 +22,7 @@ from running import Finished, client_events, invoke, weights, without_time
 from fedml_spurious.cli import main
 from fedml_spurious.common import storage
 from fedml_spurious.common.scratch import private_folder
+from fedml_spurious.common.storage import write_text
 
 
 def test_the_same_again_takes_the_finished_parts(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +196,35 @@ def test_kill_9_and_ctrl_c_then_resume(finished: Finished, tmp_path: Path) -> No
     assert without_time(folder) == without_time(reference)
     require_nothing_done_twice(folder)
     assert all(torch.equal(value, weights(reference)[name]) for name, value in weights(folder).items())
+
+
+def test_sigterm_and_a_terminal_that_closes_end_a_run_as_ctrl_c_does(
+    tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    config, folder = {**tiny, "train_args": {**tiny["train_args"], "comm_round": 500}}, tmp_path / "run"
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(config))
+    ended = start(path, folder)
+    wait_for(folder, "round", ended)
+    ended.send_signal(signal.SIGTERM)
+    _, stderr = ended.communicate(timeout=60)
+    assert ended.returncode == 128 + signal.SIGTERM, stderr
+    assert "Traceback" not in stderr
+    assert "Ended by SIGTERM. What is finished is kept; continue with:" in stderr
+    assert f"--output {folder} --resume" in stderr
+    assert "Ended by SIGTERM" in (folder / "run.log").read_text()
+    assert not (folder / ".scratch").exists()
+    write_text(folder / "global/fl0/.model.pt.123456.partial", "half")
+    (folder / "progress.jsonl").unlink()
+    closed = start(path, folder)
+    wait_for(folder, "round", closed)
+    assert not (folder / "global/fl0/.model.pt.123456.partial").exists()
+    assert closed.stderr is not None
+    closed.stderr.close()
+    closed.send_signal(signal.SIGHUP)
+    assert closed.wait(timeout=60) == 128 + signal.SIGHUP
+    assert (folder / "run.log").read_text().count("Ended by SIGHUP") == 1
+    assert not (folder / ".scratch").exists()
 
 
 def test_a_disk_that_fills_up_while_writing(finished: Finished, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import click
 import torch
 from rich.console import Console
 
-from fedml_spurious.common.cli_errors import INTERRUPTED, RUN_FAILED, WRONG_INPUT
+from fedml_spurious.common.cli_errors import RUN_FAILED, WRONG_INPUT
+from fedml_spurious.common.ends import how_it_ended
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run import run_experiment
@@ -101,7 +102,8 @@ def _explain(error: BaseException, rank: Rank, situation: Situation, resume_comm
     if isinstance(error, Terminated):
         return TERMINATED, ""
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, f"Interrupted. What is finished is kept; continue with:\n  {resume_command}"
+        status, words = how_it_ended(error)
+        return status, f"{words}. What is finished is kept; continue with:\n  {resume_command}"
     if isinstance(error, InputError) or (isinstance(error, StoppedError) and error.status == WRONG_INPUT):
         return WRONG_INPUT, f"Error: {who}{error}"
     if isinstance(error, SilentError):

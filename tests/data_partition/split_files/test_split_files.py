@@ -23,6 +23,7 @@ from data_partition.split_files.meta import (
 )
 from data_partition.split_files.samples import Samples, alignment
 from data_partition.split_files.writer import SplitWriter, already_there
+from fedml_spurious.common.ends import signals_end_as_ctrl_c
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.storage import sha256_of
 
@@ -179,12 +180,13 @@ def test_ctrl_c_while_hdf5_writes_ends_the_work_and_leaves_nothing(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_is_held_back_until_the_block_ends() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_is_held_back_until_the_block_ends(number: signal.Signals) -> None:
     steps = []
 
     def interrupted() -> None:
-        with interrupts_deferred():
-            signal.raise_signal(signal.SIGINT)
+        with signals_end_as_ctrl_c(), interrupts_deferred():
+            signal.raise_signal(number)
             steps.append("after the signal")
         steps.append("not reached")
 
