@@ -88,7 +88,7 @@ def plan_celeba(
     if raw.folder is None:
         raise InputError(f"{name} is made from CelebA; say with {advice.raw()} where its folder celeba is")
     folder = celeba_folder(raw.folder)
-    labels = read_labels(folder)
+    labels = read_labels(folder, partition=options.raw_split != "all")
     usable = usable_images(labels, folder, options.raw_split, options.missing_images, dry_run=options.dry_run)
     dealt = _thinned(deal(labels, usable.rows), labels, options)
     info = _describe(name, options, labels, dealt, usable, {**labels.checksums, **(checksums or {})})

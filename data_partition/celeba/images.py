@@ -22,6 +22,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from data_partition.celeba.labels import ATTRIBUTES_FILE, image_name
+from data_partition.listing import what_is_in
 from data_partition.picture_files import UnclearPictureError, opened, rgb
 from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
@@ -92,12 +93,14 @@ def find_images(folder: Path) -> tuple[ImageSource, IndexArray]:
         InputError: there is neither, or the zip is none.
     """
     images, archive = folder / IMAGE_FOLDER, folder / IMAGE_ZIP
+    if (images / IMAGE_FOLDER).is_dir():  # as some archives unpack
+        images = images / IMAGE_FOLDER
     if images.is_dir():
         return ImageSource(images, is_zip=False), _numbers(path.name for path in images.iterdir())
     if not archive.is_file():
         raise InputError(
-            f"{folder}: holds neither {IMAGE_FOLDER}/ nor {IMAGE_ZIP}. Put one of them there, or "
-            f"{advice.fetch()}"
+            f"{folder}: holds neither {IMAGE_FOLDER}/ nor {IMAGE_ZIP}; {what_is_in(folder)}. Put one of them "
+            f"there, or {advice.fetch()}"
         )
     with _open_zip(archive) as opened:
         members = [name for name in opened.namelist() if re.fullmatch(r"(.*/)?\d{6}\.jpg", name)]

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from data_partition.listing import what_is_in
 from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
@@ -60,14 +62,14 @@ class CelebALabels:
         identity: celebrity of each image, at least 1, shape (N,).
         male: the class, 0 or 1, shape (N,).
         blond: the spurious attribute, 0 or 1, shape (N,).
-        partition: official split of each image, 0 train, 1 valid, 2 test, shape (N,).
+        partition: official split of each image, 0 train, 1 valid, 2 test, shape (N,); None if unknown.
         checksums: SHA-256 of each label file.
     """
 
     identity: IndexArray
     male: IndexArray
     blond: IndexArray
-    partition: IndexArray
+    partition: IndexArray | None
     checksums: dict[str, str]
 
     @property
@@ -82,21 +84,25 @@ def image_name(number: int) -> str:
 
 
 def celeba_folder(raw: Path) -> Path:
-    """The folder ``celeba`` of torchvision's layout under ``raw``, or ``raw`` itself if it is that folder."""
-    for folder in (raw / FOLDER, raw):
+    """The folder of the label files: torchvision's ``celeba`` under ``raw``, ``raw``, or one deeper."""
+    candidates = [raw / FOLDER, raw, raw / FOLDER / FOLDER]
+    with suppress(OSError):
+        candidates += sorted(path for path in raw.iterdir() if path.is_dir())
+    for folder in candidates:
         if any((folder / name).is_file() for name in LABEL_FILES):
             return folder
     raise InputError(
-        f"{raw / FOLDER}: none of {', '.join(LABEL_FILES)} is there. Give with {advice.raw()} the folder "
-        f"that holds torchvision's folder {FOLDER!r}, or {advice.fetch()}"
+        f"{raw / FOLDER}: none of {', '.join(LABEL_FILES)} is there, nor in {raw}; {what_is_in(raw)}. Give "
+        f"with {advice.raw()} the folder that holds torchvision's folder {FOLDER!r}, or {advice.fetch()}"
     )
 
 
-def read_labels(folder: Path) -> CelebALabels:
-    """Read the three label files; Windows line ends are as good as any.
+def read_labels(folder: Path, *, partition: bool = True) -> CelebALabels:
+    """Read the label files; Windows line ends are as good as any.
 
     Args:
         folder: holds the files of ``LABEL_FILES``.
+        partition: whether the official splits are needed; else their file may be absent.
 
     Returns:
         The labels of all images.
@@ -107,16 +113,18 @@ def read_labels(folder: Path) -> CelebALabels:
     _require_own_names(folder)
     attributes = _read_lines(folder / ATTRIBUTES_FILE)
     male, blond = _read_attributes(folder / ATTRIBUTES_FILE, attributes)
-    columns = []
-    for name in (IDENTITIES_FILE, PARTITION_FILE):
-        lines = _read_lines(folder / name)
-        columns.append(_read_column(folder / name, lines, expected_rows=len(male)))
+    names = [ATTRIBUTES_FILE, IDENTITIES_FILE]
+    names += [PARTITION_FILE] if partition or (folder / PARTITION_FILE).exists() else []
+    columns = {
+        name: _read_column(folder / name, _read_lines(folder / name), expected_rows=len(male))
+        for name in names[1:]
+    }
     return CelebALabels(
-        identity=columns[0],
+        identity=columns[IDENTITIES_FILE],
         male=male,
         blond=blond,
-        partition=columns[1],
-        checksums={name: sha256_of(folder / name) for name in LABEL_FILES},
+        partition=columns.get(PARTITION_FILE),
+        checksums={name: sha256_of(folder / name) for name in names},
     )
 
 
@@ -155,7 +163,9 @@ def _read_lines(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError(f"{path}: not found. It is one of the label files; {advice.fetch()}") from error
+        raise InputError(
+            f"{path}: not found, {what_is_in(path.parent)}. It is one of the label files; {advice.fetch()}"
+        ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if content.lstrip()[:1] == b"<":

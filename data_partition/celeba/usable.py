@@ -59,6 +59,7 @@ def usable_images(
     rows = np.arange(len(labels.male), dtype=np.int64)
     left_out = {}
     if raw_split != "all":
+        assert labels.partition is not None  # read, where a split of it is asked for
         rows = np.flatnonzero(labels.partition == _PARTITION[raw_split]).astype(np.int64)
         left_out["images_of_other_official_splits"] = len(labels.male) - len(rows)
     if dry_run and missing_images == "refuse":

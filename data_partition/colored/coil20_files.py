@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_partition.colored.federation import GreyImages
+from data_partition.listing import what_is_in
 from data_partition.picture_files import UnclearPictureError, opened
 from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError, RunError
@@ -27,6 +28,12 @@ _RAW_SIDE = 128
 _FOLDER = "coil-20-proc"
 _ARCHIVE = f"{_FOLDER}.zip"
 _SHOWN = 5
+_UNPROCESSED = ("coil-20-unproc", "coil-20-unproc.zip")
+_UNPROCESSED_OBJECTS = 5
+_OTHER_EDITION = (
+    f"is the unprocessed COIL-20, with 5 of the {NUM_OBJECTS} objects; the processed one is needed. Put "
+    f"{_ARCHIVE} or its folder there"
+)
 _PIXELS_SHA256 = "7274cbacb79ea6c57340827c9f9301745a8e9b3173dea4aa828e00b49c42946c"
 _MIRRORS = (
     "https://www.cs.columbia.edu/CAVE/databases/SLAM_coil-20_coil-100/coil-20/",
@@ -71,17 +78,20 @@ def halve(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _read_files(raw: Path, names: list[str]) -> list[tuple[str, bytes]]:
     """Name to show and content of every file, in the order of ``names``."""
-    for folder in (raw / _FOLDER, raw):
+    for folder in (raw / _FOLDER, raw / _FOLDER / _FOLDER, raw):
         if folder.is_dir() and any(folder.glob("obj*__*.png")):
             _require_all({path.name for path in folder.iterdir()}, names, folder)
             return [(str(folder / name), _read(folder / name)) for name in names]
     archive = raw if raw.is_file() else raw / _ARCHIVE
-    if not archive.is_file():
-        raise InputError(
-            f"{raw}: no COIL-20; looked for {_FOLDER}/obj1__0.png and the like and for {_ARCHIVE}. "
-            f"Put one of them there, or {advice.fetch()}"
-        )
-    return _read_archive(archive, names)
+    if archive.is_file():
+        return _read_archive(archive, names)
+    other = next((name for name in _UNPROCESSED if (raw / name).exists()), "")
+    if other:
+        raise InputError(f"{raw / other}: {_OTHER_EDITION}, or {advice.fetch()}")
+    raise InputError(
+        f"{raw}: no COIL-20; looked for {_FOLDER}/obj1__0.png and the like and for {_ARCHIVE}; "
+        f"{what_is_in(raw)}. Put one of them there, or {advice.fetch()}"
+    )
 
 
 def _read_archive(archive: Path, names: list[str]) -> list[tuple[str, bytes]]:
@@ -99,6 +109,9 @@ def _read_archive(archive: Path, names: list[str]) -> list[tuple[str, bytes]]:
 
 def _require_all(present: set[str], names: list[str], where: Path) -> None:
     missing = [name for name in names if name not in present]
+    objects = {name.partition("__")[0] for name in present if "__" in name and name.startswith("obj")}
+    if objects == {f"obj{number}" for number in range(1, _UNPROCESSED_OBJECTS + 1)}:
+        raise InputError(f"{where}: {_OTHER_EDITION}, or {advice.fetch()}")
     if missing:
         first = ", ".join(missing[:_SHOWN])
         raise InputError(

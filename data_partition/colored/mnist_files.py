@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_partition.colored.federation import GreyImages
+from data_partition.listing import what_is_in
 from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.words import counted
@@ -87,24 +88,33 @@ def _require_digits(labels: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np
 def _find_folder(raw: Path) -> Path:
     candidates = (raw / "MNIST" / "raw", raw / "raw", raw)
     for folder in candidates:
-        if any((folder / f"{name}{suffix}").exists() for name in _SHA256 for suffix in ("", ".gz")):
+        if any(_find_file(folder, name) for name in _SHA256):
             return folder
     looked = ", ".join(str(folder) for folder in candidates)
     raise InputError(
-        f"{raw}: no MNIST files; looked for train-images-idx3-ubyte.gz and the like in {looked}. "
-        f"Put them there, {advice.fetch()}, or use the digits inside scikit-learn with "
+        f"{raw}: no MNIST files; looked for train-images-idx3-ubyte.gz and the like in {looked}; "
+        f"{what_is_in(raw)}. Put them there, {advice.fetch()}, or use the digits inside scikit-learn with "
         f"{advice.option('source', 'digits')}"
     )
 
 
+def _find_file(folder: Path, name: str) -> Path | None:
+    """A file under its authors' name, packed or not, or with a dot as many copies have it.
+
+    Kaggle packs it into a folder of the same name.
+    """
+    names = [f"{stem}{end}" for stem in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
+    places = [folder / one for one in names]
+    places += [folder / outer / inner for outer in names for inner in names]
+    return next((place for place in places if place.is_file()), None)
+
+
 def _read_unpacked(folder: Path, name: str) -> tuple[Path, bytes]:
-    path = folder / name
-    if not path.exists():
-        path = folder / f"{name}.gz"
+    path = _find_file(folder, name)
+    if path is None:
+        raise InputError(f"{folder / name}.gz: missing, {what_is_in(folder)}; {advice.fetch()}")
     try:
         content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; {advice.fetch()}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if path.suffix != ".gz":

@@ -110,3 +110,15 @@ def test_a_vanished_image_is_named(tmp_path: Path) -> None:
     source.file(2).unlink()
     with pytest.raises(InputError, match=r"000002\.jpg: cannot be read"):
         source.read(2)
+
+
+def test_a_folder_in_a_folder_of_its_name_is_found_and_what_is_there_instead_is_told(tmp_path: Path) -> None:
+    write_images(tmp_path, [1, 2])
+    (tmp_path / "img_align_celeba").rename(tmp_path / "inner")
+    with pytest.raises(InputError, match=r"holds neither .*; it holds inner/\."):
+        find_images(tmp_path)
+    (tmp_path / "img_align_celeba").mkdir()
+    (tmp_path / "inner").rename(tmp_path / "img_align_celeba" / "img_align_celeba")
+    source, numbers = find_images(tmp_path)
+    assert numbers.tolist() == [1, 2]
+    assert source.read(1)

@@ -139,8 +139,32 @@ def test_label_files_under_each_others_names_are_told_so(tmp_path: Path, first: 
 def test_a_missing_label_file_is_named(tmp_path: Path, name: str) -> None:
     write_labels(tmp_path, small_labels())
     (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=f"{name}: not found.*--download"):
+    with pytest.raises(InputError, match=f"{name}: not found, it holds .*txt, .*txt.*--download"):
         read_labels(tmp_path)
+
+
+def test_the_official_splits_are_needed_where_one_is_asked_for_alone(tmp_path: Path) -> None:
+    write_labels(tmp_path, small_labels())
+    whole = read_labels(tmp_path, partition=False)
+    (tmp_path / PARTITION).unlink()
+    found = read_labels(tmp_path, partition=False)
+    assert found.partition is None
+    assert np.array_equal(found.identity, whole.identity)
+    assert np.array_equal(found.group, whole.group)
+    assert whole.checksums == {**found.checksums, PARTITION: whole.checksums[PARTITION]}
+
+
+@pytest.mark.parametrize("inside", ["celeba", ".", "celeba/celeba", "archive", "CelebA"])
+def test_the_label_files_are_found_one_folder_deeper(tmp_path: Path, inside: str) -> None:
+    write_labels(tmp_path / inside, small_labels())
+    assert celeba_folder(tmp_path) == tmp_path / inside
+
+
+def test_another_edition_is_told_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+    for name in ("list_attr_celeba.csv", "list_eval_partition.csv"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match=r"none of list_attr.*holds list_attr_celeba\.csv, list_eval_par"):
+        celeba_folder(tmp_path)
 
 
 def test_the_folder_is_found_from_its_parent_and_from_itself(tmp_path: Path) -> None:

@@ -79,6 +79,32 @@ def test_the_arrays_of_a_tiny_federation_are_pinned(views: Path, tmp_path: Path)
     assert digest_arrays(SplitFolder(tmp_path)) == PINNED
 
 
+@pytest.mark.parametrize("form", ["folder", "zip", "the folder itself", "the zip itself"])
+def test_the_unprocessed_edition_is_told_so(tmp_path: Path, form: str) -> None:
+    """360 views of 5 objects, 416 x 448 pixels."""
+    folder = tmp_path / "coil-20-unproc"
+    folder.mkdir()
+    for thing in range(5):
+        for view in range(72):
+            (folder / f"obj{thing + 1}__{view}.png").write_bytes(b"")
+    given = tmp_path if form in ("folder", "zip") else folder
+    if "zip" in form:
+        with zipfile.ZipFile(tmp_path / "coil-20-unproc.zip", "w") as archive:
+            for path in folder.iterdir():
+                archive.write(path, f"coil-20-unproc/{path.name}")
+        shutil.rmtree(folder)
+        given = tmp_path if form == "zip" else tmp_path / "coil-20-unproc.zip"
+    with pytest.raises(InputError, match=r"is the unprocessed COIL-20.*coil-20-proc\.zip"):
+        read_coil20(given)
+
+
+def test_a_folder_one_deeper_is_found_and_an_empty_one_is_described(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no COIL-20.*it is empty"):
+        read_coil20(tmp_path)
+    write_coil20(tmp_path / "coil-20-proc" / "coil-20-proc")
+    assert len(read_coil20(tmp_path).grey) == 1440
+
+
 def test_one_map_for_all_objects_needs_twenty_colours(views: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="set colors to 20"):
         build(Options(map_divergence=0.0), raw=views, out=tmp_path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,37 @@ def test_idx_files_are_found_and_read_in_every_layout(tmp_path: Path, inside: st
     assert np.array_equal(digits.grey, np.concatenate(images))
     assert np.array_equal(digits.label, np.concatenate(labels))
     assert digits.source.tolist() == [*range(60), *range(60_000, 60_040)]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("layout", ["dots", "Kaggle", "Kaggle with dots"])
+def test_idx_files_are_found_under_the_names_that_people_have(
+    tmp_path: Path, layout: str, packed: bool
+) -> None:
+    write_mnist(tmp_path / "usual", packed=packed)
+    shutil.copytree(tmp_path / "usual", tmp_path / "other")
+    for path in list((tmp_path / "other").iterdir()):
+        dotted = path.name.replace("-idx", ".idx") if "dots" in layout else path.name
+        target = path.rename(path.with_name(f"moved {path.name}"))
+        folder = tmp_path / "other" / (path.name if "Kaggle" in layout else "")
+        folder.mkdir(exist_ok=True)
+        target.rename(folder / dotted)
+    found = [read_mnist(tmp_path / name, ("train", "test"), verify=False) for name in ("usual", "other")]
+    assert np.array_equal(found[0].grey, found[1].grey)
+    assert found[0].checksums == found[1].checksums
+
+
+def test_what_is_missing_and_what_was_found_is_told(tmp_path: Path) -> None:
+    for name in ("mnist_test.csv", "mnist_train.csv"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match=r"no MNIST files.*it holds mnist_test\.csv, mnist_train\.csv\. Put"):
+        read_mnist(tmp_path, ("train",), verify=True)
+    write_mnist(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte\.gz: missing, it holds .* and 1 other;"):
+        read_mnist(tmp_path, ("test",), verify=False)
+    with pytest.raises(InputError, match="there is no such folder"):
+        read_mnist(tmp_path / "absent", ("test",), verify=False)
 
 
 def test_one_raw_part_can_be_used_alone(raw: Path, tmp_path: Path) -> None:
@@ -112,7 +144,7 @@ LABELS = "train-labels-idx1-ubyte.gz"
         (LABELS, gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 60]) + bytes(59)), "59 bytes of values for 60"),
         (LABELS, gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 59]) + bytes(59)), "60 images and 59 labels"),
         (LABELS, gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 60]) + bytes([10] * 60)), "label 10 in row 0"),
-        (LABELS, None, "missing; fetch it with --download"),
+        (LABELS, None, "missing, .*; fetch it with --download"),
     ],
     # Not the content: gzip puts the time into it, and processes that share tests must agree on their names.
     ids=lambda value: None if isinstance(value, str) else "content",
