@@ -244,8 +244,9 @@ class DeviceArgs(Section):
         gpu_id: number of the GPU.
         worker_gpus: numbers of the GPUs of workers 1, 2, ..., begun again where there are more workers; all
             share ``gpu_id`` where it is absent. Read with several processes only.
-        threads: CPU threads of every process; where it is absent torch's own choice for a single process,
-            else the cores of the host divided by the processes there.
+        threads: CPU threads of every process; where it is absent ``OMP_NUM_THREADS``; where that is not set
+            either, torch's own choice for a single process, else the cores of the host divided by the
+            processes there.
     """
 
     using_gpu: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,13 @@ from fedml_spurious.fedml_adapter.processes.timing import ABORT_TIMEOUT
 # Names of rank, size and size on this host, as Open MPI, MPICH and others give them.
 _MPI_VARIABLES = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
+    # PMIx alone names no size; Slurm's srun, which starts processes by it, does.
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE"),
+    ("PMIX_RANK", "SLURM_NTASKS", "SLURM_TASKS_PER_NODE"),
 )
+_SLURM_COUNTS = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,48 @@ class Rank:
 
 
 def mpi_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
-    """This process as ``mpirun`` started it; None where it did not."""
+    """This process as ``mpirun`` or ``srun`` started it; None where neither did.
+
+    Raises:
+        InputError: what they say is no number, or only half of it is there.
+    """
     for number, size, on_host in _MPI_VARIABLES:
-        if number in environment and size in environment:
-            total = int(environment[size])
-            return Rank(int(environment[number]), total, int(environment.get(on_host, total)))
+        said = {name: environment.get(name, "").strip() for name in (number, size)}
+        if not all(said.values()):
+            continue
+        rank, total = (_whole_number(name, text) for name, text in said.items())
+        if not rank < total:
+            raise InputError(f"{number} is {rank} and {size} is {total}; expected a rank below the size")
+        return Rank(rank, total, _on_this_host(environment, on_host, total))
+    if environment.get("PMIX_RANK", "").strip():
+        raise InputError(
+            "PMIX_RANK is set, but no variable tells how many processes there are; start them with mpirun or "
+            "srun, or unset it for a single process"
+        )
     return None
+
+
+def _whole_number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise InputError(
+            f"{name}: expected a whole number, got {text!r}; start through mpirun or srun, or unset it"
+        )
+    return int(text)
+
+
+def _on_this_host(environment: Mapping[str, str], name: str, total: int) -> int:
+    """Number of processes on this host; all, where nobody says."""
+    text = environment.get(name, "").strip()
+    if not text:
+        return total
+    if not name.startswith("SLURM"):
+        return max(1, _whole_number(name, text))
+    # As in 2(x3),1: two on each of three hosts, one on the next.
+    found = [_SLURM_COUNTS.fullmatch(part) for part in text.split(",")]
+    counts = [int(one[1]) for one in found if one for _ in range(int(one[2] or 1))]
+    host = environment.get("SLURM_NODEID", "0").strip()
+    known = None not in found and host.isdecimal() and int(host) < len(counts)
+    return max(1, counts[int(host)]) if known else total
 
 
 @contextmanager
@@ -101,7 +143,9 @@ def _require_alone(started: Rank | None, number: int | None, role: str | None) -
 
 def _require_size(settings: Settings, started: Rank | None) -> Rank:
     if started is None or started.size < 2:
-        count = "no mpirun started this process" if started is None else "mpirun started 1 process"
+        count = (
+            "neither mpirun nor srun started this process" if started is None else "mpirun started 1 process"
+        )
         raise InputError(
             f"comm_args.backend: is MPI, which needs a server and at least one worker, but {count}; start it "
             "with `mpirun -np 3 fedml-spurious run ...`, or set comm_args.backend=sp"
@@ -150,9 +194,13 @@ def grpc_addresses(settings: Settings) -> list[tuple[str, int]]:
 
 
 def threads_of(settings: Settings, rank: Rank) -> int:
-    """CPU threads of a process: as set, else its share of the cores of its host."""
+    """CPU threads of a process: as set, also by ``OMP_NUM_THREADS``, else its share of its host's cores."""
     if settings.device_args.threads is not None:
         return settings.device_args.threads
+    # A list is for nested parallelism; libgomp ignores what is no number too.
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wanted.isascii() and wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
     # A process that mpirun bound to some cores may use no others.
     return max(1, min(len(os.sched_getaffinity(0)), (os.cpu_count() or 1) // rank.on_host))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import check_settings
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.tasks import CountFooled
@@ -29,7 +30,88 @@ def test_what_mpirun_says() -> None:
     open_mpi = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "5", "OMPI_COMM_WORLD_LOCAL_SIZE": "3"}
     assert mpi_rank(open_mpi) == Rank(2, 5, 3)
     assert mpi_rank({"PMI_RANK": "1", "PMI_SIZE": "4"}) == Rank(1, 4, 4)
+    assert mpi_rank({"MV2_COMM_WORLD_RANK": "0", "MV2_COMM_WORLD_SIZE": "2"}) == Rank(0, 2, 2)
     assert mpi_rank({}) is None
+
+
+SRUN = {"PMIX_RANK": "3", "PMIX_NAMESPACE": "slurm.pmix.7.0", "SLURM_PROCID": "3"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"SLURM_STEP_NUM_TASKS": "4"}, Rank(3, 4, 4)),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "9"}, Rank(3, 4, 4)),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": ""}, Rank(3, 4, 4)),
+        (
+            {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": "2(x2)", "SLURM_NODEID": "1"},
+            Rank(3, 4, 2),
+        ),
+        (
+            {"SLURM_STEP_NUM_TASKS": "7", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1", "SLURM_NODEID": "3"},
+            Rank(3, 7, 1),
+        ),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": "?", "SLURM_NODEID": "1"}, Rank(3, 4, 4)),
+        # Open MPI under srun knows better.
+        (
+            {"SLURM_NTASKS": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "3"},
+            Rank(0, 3, 3),
+        ),
+    ],
+)
+def test_what_srun_says_through_pmix(variables: dict[str, str], expected: Rank) -> None:
+    assert mpi_rank(SRUN | variables) == expected
+
+
+def test_a_batch_script_of_slurm_is_one_process() -> None:
+    """Slurm sets these in the script itself, which srun did not start."""
+    assert mpi_rank({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_NODEID": "0"}) is None
+
+
+@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD", "MV2_COMM_WORLD", "PMI"])
+@pytest.mark.parametrize(
+    ("rank", "size", "expected"),
+    [
+        ("", "", None),
+        (" ", "2", None),
+        ("", "2", None),
+        ("1", "", None),
+        ("x", "2", "expected a whole number, got 'x'"),
+        ("0", "-1", "expected a whole number, got '-1'"),
+        ("1.5", "2", "expected a whole number, got '1.5'"),
+        ("2", "2", "expected a rank below the size"),
+        ("\N{ARABIC-INDIC DIGIT ONE}", "2", "expected a whole number"),
+    ],
+)
+def test_odd_variables_are_no_traceback(name: str, rank: str, size: str, expected: str | None) -> None:
+    variables = {f"{name}_RANK": rank, f"{name}_SIZE": size}
+    if expected is None:
+        assert mpi_rank(variables) is None
+        return
+    with pytest.raises(InputError, match=expected):
+        mpi_rank(variables)
+
+
+def test_a_rank_without_any_size_is_refused() -> None:
+    with pytest.raises(InputError, match="PMIX_RANK is set, but no variable tells how many processes"):
+        mpi_rank({"PMIX_RANK": "0"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "threads"),
+    [("4", 4), ("3,2", 3), (" 2 ", 2), ("", 5), ("0", 5), ("-1", 5), ("many", 5), (None, 5)],
+)
+def test_the_threads_that_the_user_asks_of_openmp_are_taken(
+    variable: str | None, threads: int, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(ranks.os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    no_threads = settings(tiny, device_args={})
+    assert threads_of(no_threads, Rank(1, 9, 3)) == threads
+    assert threads_of(settings(tiny, device_args={"threads": 7}), Rank(1, 9, 3)) == 7
 
 
 @pytest.mark.parametrize(
@@ -39,6 +121,7 @@ def test_what_mpirun_says() -> None:
 def test_processes_share_the_cores_of_their_host(
     cores: int, usable: int, on_host: int, threads: int, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(ranks.os, "cpu_count", lambda: cores)
     monkeypatch.setattr(ranks.os, "sched_getaffinity", lambda _: set(range(usable)))
     assert threads_of(settings(tiny), Rank(1, 9, on_host)) == threads
