@@ -60,6 +60,6 @@ $(BIN)/python:
 	$(PIP_INSTALL) --editable '.[$(EXTRAS_$*)]'
 	touch $@ .venv/.installed
 
-EXTRAS_test := test,mpi,grpc
+EXTRAS_test := test,mpi,grpc,tracking
 EXTRAS_mpi := mpi
 EXTRAS_dev := dev

@@ -27,7 +27,7 @@ FEDML = [
 EXTRAS = {
     "mpi": ["mpi4py", "openmpi"],
     "grpc": ["grpcio"],
-    "tracking": ["wandb==0.13.2"],
+    "tracking": ["wandb==0.13.2", "tensorboardX"],
     "test": ["hypothesis", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "uv"],
     "dev": ["build", "mypy", "ruff", "types-PyYAML"],
 }

@@ -316,16 +316,18 @@ class CommArgs(Section):
 
 
 class TrackingArgs(Section):
-    """``tracking_args``: Weights & Biases, off by default.
+    """``tracking_args``: Weights & Biases and TensorBoard, off by default; both need the extra ``tracking``.
 
     Attributes:
-        enable_wandb: log the metrics of every measured round and the final table; needs the extra
-            ``tracking``, and is the one setting that lets a run open a network connection.
+        enable_wandb: log every round, quantiles over clients and the final table; the one setting that lets a
+            run open a network connection.
+        enable_tensorboard: write the same into ``tensorboard/`` of the run folder.
         wandb_project: name of the project there.
         run_name: name of the run there.
     """
 
     enable_wandb: bool = False
+    enable_tensorboard: bool = False
     wandb_project: str = "fedml_spurious"
     run_name: str | None = None
 

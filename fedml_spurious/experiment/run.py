@@ -23,7 +23,7 @@ from fedml_spurious.experiment.personalization_step import describe_plan, person
 from fedml_spurious.experiment.resume import check_folder
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
 from fedml_spurious.experiment.tasks import Workers
-from fedml_spurious.experiment.tracking import table_metrics, tracking
+from fedml_spurious.experiment.tracking import client_quantiles, table_metrics, tracking
 from fedml_spurious.results.budgets import read_budgets
 from fedml_spurious.results.dataset_table import DatasetTable
 from fedml_spurious.results.finished_run import FinishedRun
@@ -110,6 +110,8 @@ def _run(
             FinishedRun(folder.path, config, tuple(found.selected), found.decisions, budgets, fingerprints)
         )
         write_table(folder.path, table)
+        for pair, quantiles in enumerate(client_quantiles(found.selected)):
+            folder.note("clients", pair=pair, **quantiles)
         folder.note("table", **table_metrics(table.summaries))
     return table
 
