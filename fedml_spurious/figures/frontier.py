@@ -14,7 +14,6 @@ from fedml_spurious.figures.drawing import Drawing, new_figure, shared_legend
 from fedml_spurious.figures.style import method_look, unknown_methods
 from fedml_spurious.results.frontier import Frontier, Point
 from fedml_spurious.results.method_names import GLOBAL, HEADLINE, L2
-from fedml_spurious.results.paper import TITLES
 from fedml_spurious.results.rows import Epoch
 from fedml_spurious.results.sweep_table import SweptRow
 from fedml_spurious.results.swept_rows import Cell, by_cell, by_variant, of_epoch, own_clients, read_rows
@@ -25,7 +24,7 @@ LEVELS = (0.25, 0.5, 0.75, 0.9)
 _COLUMNS = (
     "dataset", "cell", "epoch", "fl_seeds", "clients", "method", "options", "acc_b", "disparity",
     "kept", "kept_low", "kept_high", "taken_back", "taken_back_low", "taken_back_high",
-    "reference", "level", "less_disparity", "less_disparity_low", "less_disparity_high",
+    "reference", "reference_options", "level", "less_disparity", "less_disparity_low", "less_disparity_high",
 )  # fmt: skip
 _EPOCHS: tuple[Epoch, ...] = ("selected", "last")
 _SHOWN = (-0.25, 1.3)  # of both axes; what lies beyond is in the CSV
@@ -65,8 +64,7 @@ def draw(runs: Sequence[Path]) -> Drawing:
         row, column = _EPOCHS.index(panel.epoch), columns.index((panel.dataset, panel.cell))
         axes = all_axes[row * len(columns) + column]
         _draw_panel(axes, panel)
-        title = f"{TITLES.get(panel.dataset, panel.dataset)} {panel.name}".strip()
-        axes.set_title(f"{title}, {panel.epoch} epoch")
+        axes.set_title(f"{f'{panel.dataset} {panel.name}'.strip()}, {panel.epoch} epoch")
     shared_legend(figure, all_axes)
     return Drawing(figure, _COLUMNS, tuple(row for panel in panels for row in _rows(panel)))
 
@@ -107,8 +105,10 @@ def _rows(panel: _Panel) -> Iterator[dict[str, Any]]:
             for level in LEVELS:
                 found = panel.frontier.advantage(method, L2, level)
                 yield common | {
-                    "method": method, "reference": L2, "level": level, "less_disparity": found.difference,
-                    "less_disparity_low": found.low, "less_disparity_high": found.high,
+                    "method": method, "options": found.options, "reference": L2,
+                    "reference_options": found.reference_options, "level": level,
+                    "less_disparity": found.difference, "less_disparity_low": found.low,
+                    "less_disparity_high": found.high,
                 }  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedml_spurious.common.arrays import FloatArray
 from fedml_spurious.results.method_names import BASELINE, GLOBAL
 from fedml_spurious.results.resampled import Group, Resampled, common_group, interval, resample
 from fedml_spurious.results.rows import ClientResult
@@ -47,20 +46,25 @@ class Advantage:
 
     Attributes:
         method: the one.
+        options: its options with the lowest disparity among those that keep enough; None where none does.
         reference: the other.
+        reference_options: likewise.
         level: share of fine-tuning's gain in Acc_B that both have to keep.
-        difference: lowest disparity of the reference minus that of the method among options that keep it;
-            positive: the method is less biased. None where one of them has no such options.
-        low: lower end of its interval.
+        difference: disparity of the reference minus that of the method, with these options; positive: the
+            method is less biased. None where one of them has no such options.
+        low: lower end of its interval, of these two options; that they were picked on the same clients is
+            not in it.
         high: upper end.
     """
 
     method: str
+    options: str | None
     reference: str
+    reference_options: str | None
     level: float
-    difference: float | None
-    low: float | None
-    high: float | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 class Frontier:
@@ -109,29 +113,20 @@ class Frontier:
 
     def advantage(self, method: str, reference: str, level: float) -> Advantage:
         """Compare the best options of two methods; see :class:`Advantage`."""
-        ours, theirs = self._lowest(method, level), self._lowest(reference, level)
-        found = theirs.mean - ours.mean
-        low, high = interval(theirs.draws - ours.draws)
-        if np.isnan(found):
-            return Advantage(method, reference, level, None, None, None)
-        return Advantage(method, reference, level, found, low, high)
+        one, other = self._best(method, level), self._best(reference, level)
+        options, theirs = one and one[1], other and other[1]
+        if one is None or other is None:
+            return Advantage(method, options, reference, theirs, level)
+        ours, others = self.disparity[one], self.disparity[other]
+        low, high = interval(others.draws - ours.draws)
+        return Advantage(method, options, reference, theirs, level, others.mean - ours.mean, low, high)
 
-    def _lowest(self, method: str, level: float) -> Resampled:
-        """Lowest disparity of a method among its options that keep enough; NaN where none does."""
-        variants = [variant for variant in self.acc_b if variant[0] == method]
-        acc, gap = ([found[v] for v in variants] for found in (self.acc_b, self.disparity))
-        start, end = self.acc_b[GLOBAL, ""], self.acc_b[BASELINE, ""]
-        means = _lowest_of(
-            np.array([[one.mean] for one in acc]),
-            np.array([[one.mean] for one in gap]),
-            np.array([start.mean + level * (end.mean - start.mean)]),
-        )
-        draws = _lowest_of(
-            np.array([one.draws for one in acc]),
-            np.array([one.draws for one in gap]),
-            start.draws + level * (end.draws - start.draws),
-        )
-        return Resampled(float(means[0]), draws)
+    def _best(self, method: str, level: float) -> Variant | None:
+        """The options of a method with the lowest disparity among those that keep enough."""
+        start, end = self.acc_b[GLOBAL, ""].mean, self.acc_b[BASELINE, ""].mean
+        needed = start + level * (end - start) - _NOTHING
+        able = [v for v, acc in self.acc_b.items() if v[0] == method and acc.mean >= needed]
+        return min(able, key=lambda variant: self.disparity[variant].mean, default=None)
 
 
 def _share(value: Resampled, start: Resampled, end: Resampled) -> Resampled | None:
@@ -143,11 +138,3 @@ def _share(value: Resampled, start: Resampled, end: Resampled) -> Resampled | No
         value.draws - start.draws, whole, out=np.full_like(whole, np.nan), where=whole > _NOTHING
     )
     return Resampled((value.mean - start.mean) / (end.mean - start.mean), draws)
-
-
-def _lowest_of(acc: FloatArray, gap: FloatArray, needed: FloatArray) -> FloatArray:
-    """Lowest disparity among options with enough Acc_B: from shape (options, R) twice and (R,) to (R,)."""
-    if not len(acc):
-        return np.full(needed.shape, np.nan)
-    lowest = np.where(acc >= needed - _NOTHING, gap, np.inf).min(axis=0)
-    return np.where(np.isinf(lowest), np.nan, lowest)

@@ -54,8 +54,13 @@ def test_shares_and_the_advantage_over_l2_are_those_of_the_definition(tmp_path: 
         == "0.75"
     )
     # Who wants half of the gain takes lam_l2 1, and the first of ours; who wants 75 %, lam_l2 0.1.
-    advantage = {row["level"]: row["less_disparity"] for row in rows if row["level"]}
-    assert advantage == {"0.25": "0.0", "0.5": "0.0", "0.75": "0.25", "0.9": ""}
+    advantage = {row["level"]: row for row in rows if row["level"]}
+    found = {level: row["less_disparity"] for level, row in advantage.items()}
+    assert found == {"0.25": "0.0", "0.5": "0.0", "0.75": "0.25", "0.9": ""}
+    assert advantage["0.75"]["options"] == "lam_adv=1.0,lam_l2=0.1"
+    assert advantage["0.75"]["reference_options"] == "lam_l2=0.1"
+    assert advantage["0.9"]["options"] == ""
+    assert advantage["0.75"]["less_disparity_low"] == "0.25"
 
 
 def test_only_clients_that_all_options_have_are_compared(tmp_path: Path) -> None:

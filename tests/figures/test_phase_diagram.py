@@ -51,6 +51,7 @@ def test_disparities_and_where_personalization_brings_the_shortcut_back(tmp_path
     assert float(found["0.0", "ft"]["excess"]) == pytest.approx(0.125)
     assert float(found["1.0", "ft"]["excess"]) == pytest.approx(0.375 - 0.05)
     assert float(found["1.0", "ours"]["excess"]) == pytest.approx(0.03125 - 0.05)
+    assert float(found["1.0", "ours"]["excess_low"]) == pytest.approx(0.03125 - 0.05)
     # Clients and seeds are all alike, so that drawing them again changes nothing.
     assert found["0.0", "ft"]["low"] == found["0.0", "ft"]["high"] == "0.625"
     assert (found["0.0", "ft"]["fl_seeds"], found["0.0", "ft"]["clients"]) == ("2", "6")
