@@ -86,6 +86,24 @@ def tiny(splits: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def recorded(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One finished run that recorded everything that figures need."""
+    config: dict[str, Any] = {
+        "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
+        "model_args": {"fc_width": 8},
+        "train_args": {
+            "client_num_per_round": 3, "comm_round": 2, "epochs": 1, "batch_size": 16, "learning_rate": 0.001,
+        },
+        "personalization_args": {"epochs": 2, "clients": ["0000", "0002"]},
+        "attack_args": {"steps": 2},
+        "analysis_args": {"record": ["trajectories", "divergence", "gamma", "twins"], "samples": 8},
+        "experiment_args": {"methods": ["global", "ft", "adv", "l2", "ours"]},
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("recorded") / "run"
+    return Finished(folder, config, invoke(config, folder))
+
+
+@pytest.fixture(scope="session")
 def finished(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One finished run, with a trajectory and models kept."""
     config: dict[str, Any] = {

@@ -25,11 +25,11 @@ INTRODUCTION = """\
 
 This page is made from the docstrings of the settings by `make docs`; change those, not this page.
 
-A configuration is a YAML file with FedML's sections and FedML's key names, and three sections of ours:
-`personalization_args`, `attack_args` and `experiment_args`. A key that is left out has its default. Mistakes
-in keys and values are named together, unknown keys are errors, types are not converted, and the settings are
-frozen. `--set section.key=value` replaces one value of the file. Write `1.0e-4`, not `1e-4`, which YAML reads
-as text. "absent" is a key that is left out, or `null`.
+A configuration is a YAML file with FedML's sections and FedML's key names, and four sections of ours:
+`personalization_args`, `attack_args`, `analysis_args` and `experiment_args`. A key that is left out has its
+default. Mistakes in keys and values are named together, unknown keys are errors, types are not converted, and
+the settings are frozen. `--set section.key=value` replaces one value of the file. Write `1.0e-4`, not `1e-4`,
+which YAML reads as text. "absent" is a key that is left out, or `null`.
 """
 METHODS_INTRODUCTION = """\
 ## Options of the methods

@@ -1,4 +1,4 @@
-"""Sections of the configuration: FedML's with FedML's key names, and three of our own, frozen."""
+"""Sections of the configuration: FedML's with FedML's key names, and four of our own, frozen."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ Values = Annotated[
 Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 GpuNumbers = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
+]
+Recordings = Annotated[
+    tuple[Literal["trajectories", "divergence", "gamma", "twins"], ...], BeforeValidator(_as_tuple)
 ]
 SiloClients = Annotated[tuple[Names, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 
@@ -368,6 +371,33 @@ class AttackArgs(Section):
         from fedml_spurious.learning.attacks import Attack  # late: a configuration is checked without torch
 
         return Attack(self.norm, eps, self.steps, self.step_ratio)
+
+
+class AnalysisArgs(Section):
+    """``analysis_args``: what a run records for figures beside its results. Everything costs time.
+
+    Attributes:
+        record: any of these. ``trajectories``: accuracies and losses of personal models after every
+            ``personalization_args.trajectory_interval`` batches, or after each where that is 0, in
+            ``trajectory.csv`` (figures 4 to 6). ``gamma``: input gradients of the global and the personal
+            model on biased test samples after the first and the selected epoch, in ``gamma.csv`` (figure 7,
+            appendix D.1). ``twins``: what the models make of coloured test images in every colour, after
+            every epoch, in ``twins.csv``. ``divergence``: cosines between the clients' gradients, in
+            ``divergence.csv`` (figure 1b), while the global model trains; vectors of its size leave a
+            client. ``gamma`` and ``twins`` fine-tune once more. A finished run may be continued with more of
+            them, but for ``divergence``.
+        divergence_interval: rounds between two recordings of the divergence; the last round is always one.
+        samples: samples per client of which gradients are taken, the first ones; all where absent.
+    """
+
+    record: Recordings = ()
+    divergence_interval: Count = 1
+    samples: Count | None = 256
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> AnalysisArgs:
+        _refuse_repeats(self, "record")
+        return self
 
 
 class PersonalizationArgs(Section):

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.validation import describe_errors, first_problem
 from fedml_spurious.config.sections import (
+    AnalysisArgs,
     AttackArgs,
     CommArgs,
     CommonArgs,
@@ -47,6 +48,7 @@ class Settings(Section):
     tracking_args: TrackingArgs = TrackingArgs()
     personalization_args: PersonalizationArgs
     attack_args: AttackArgs = AttackArgs()
+    analysis_args: AnalysisArgs = AnalysisArgs()
     experiment_args: ExperimentArgs = ExperimentArgs()
 
     @model_validator(mode="after")
@@ -103,6 +105,12 @@ class Settings(Section):
     def fl_seeds(self) -> tuple[int, ...]:
         """Seeds of the federated step."""
         return self.experiment_args.fl_seeds or (self.common_args.random_seed,)
+
+    @property
+    def trajectory_interval(self) -> int:
+        """Batches between two rows of ``trajectory.csv``; 0 writes none."""
+        own = self.personalization_args.trajectory_interval
+        return own or int("trajectories" in self.analysis_args.record)
 
     def method_type(self, name: str) -> type[Personalizer[Any]]:
         """The class of a method that this run has, by the name that it has in tables."""

@@ -190,7 +190,7 @@ class ClientStep:
         return initial_network(self.settings, self.data, self.fl_seed).to(device)
 
     def _observer(self, rows: list[dict[str, Any]]) -> Observer | None:
-        interval = self.settings.personalization_args.trajectory_interval
+        interval = self.settings.trajectory_interval
         if not interval:
             return None
 

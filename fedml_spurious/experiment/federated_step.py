@@ -21,6 +21,7 @@ from fedml_spurious.common.storage import append_csv, read_json, tidy_csv, write
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import accuracy_cells
 from fedml_spurious.experiment.context import RunContext
+from fedml_spurious.experiment.divergence_step import check_divergence, record_divergence
 from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import MeasureGlobal, Workers, in_order
@@ -90,6 +91,7 @@ def train_global_model(run: RunContext, fl_seed: int, bar: Stage) -> nn.Module:
     _claim(part, identity(run.settings, data, fl_seed))
     model = initial_network(run.settings, data, fl_seed)
     if (part / "model.pt").exists():
+        check_divergence(run.settings, run.folder, fl_seed, run.settings.train_args.comm_round)
         load_checked(model, load_tensors(part / "model.pt"), part / "model.pt")
         return model.to(run.device)
     start, rows = 0, list[dict[str, Any]]()
@@ -100,6 +102,7 @@ def train_global_model(run: RunContext, fl_seed: int, bar: Stage) -> nn.Module:
         logger.info("global model fl%d: going on after %d rounds", fl_seed, start)
     # A kill may have come after rounds that the last checkpoint does not know, or before its own.
     tidy_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
+    check_divergence(run.settings, run.folder, fl_seed, start)
     recorder = _Recorder(run, fl_seed, rows, bar)
     run.workers.train(fl_seed, model.to(run.device), start_round=start, after_round=recorder.record)
     save_tensors(part / "model.pt", copy_state(model))
@@ -133,6 +136,7 @@ class _Recorder:
             "train_loss": sum(losses) / len(losses),
             **metrics,
         }
+        record_divergence(self.run, self.fl_seed, finished)
         self.rows.append(row)
         part = self.run.folder.global_part(self.fl_seed)
         if finished.index == last or self._is_time():

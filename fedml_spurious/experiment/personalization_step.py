@@ -13,6 +13,8 @@ from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.budget import choose_budget
 from fedml_spurious.experiment.context import RunContext
+from fedml_spurious.experiment.divergence_step import is_recorded
+from fedml_spurious.experiment.recordings import recorded_kinds
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.tasks import Personalize
@@ -33,11 +35,15 @@ class PersonalizationResults:
         selected: rows of ``results.csv``: by method, the two seeds, and client.
         last: the same of the models after the last epoch, rows of ``results_last.csv``.
         decisions: what tuning decided, by method.
+        plan: the work behind them, with the options that hold in it.
+        store: where the parts of the results are.
     """
 
     selected: list[ClientResult]
     last: list[ClientResult]
     decisions: dict[str, Decision]
+    plan: list[ResultKey]
+    store: ResultStore
 
 
 def personalize(
@@ -56,7 +62,11 @@ def personalize(
     settings = run.settings
     # Silos keep their models for themselves, where the server does not see them.
     in_silos = settings.common_args.training_type == "cross_silo"
-    store = ResultStore(run.folder, models=settings.personalization_args.save_models and not in_silos)
+    store = ResultStore(
+        run.folder,
+        models=settings.personalization_args.save_models and not in_silos,
+        trajectories=settings.trajectory_interval > 0,
+    )
     tuner = Tuner(settings, store, clients[settings.fl_seeds[0]])
     executor = _Executor(run, store, models, clients)
     untuned = [_tuned(key, tuner) for key in _plan(settings, clients) if key.method not in tuner.grids]
@@ -76,7 +86,7 @@ def personalize(
     store.collect(plan)
     run.workers.collect_models(plan)
     selected, last = ([get(key) for key in plan] for get in (store.get, store.get_last))
-    return PersonalizationResults(selected, last, decisions)
+    return PersonalizationResults(selected, last, decisions, plan, store)
 
 
 def describe_plan(settings: Settings, clients: ClientsBySeed) -> str:
@@ -102,6 +112,22 @@ def describe_plan(settings: Settings, clients: ClientsBySeed) -> str:
     grids = settings.grids()
     tried = sum(math.prod(map(len, grids[name].values())) for name in tuned)
     return f"{text}; all {tried} combinations of them are tried with all seeds"
+
+
+def describe_recordings(settings: Settings, clients: ClientsBySeed) -> str:
+    """What is recorded for figures beside the results, and what it costs; empty where nothing is."""
+    kinds, parts = recorded_kinds(settings), []
+    rounds = sum(is_recorded(settings, index) for index in range(settings.train_args.comm_round))
+    if rounds:
+        updates = rounds * len(settings.fl_seeds) * settings.train_args.client_num_per_round
+        parts.append(f"divergence, {updates} local updates and {2 * updates} gradients more")
+    if settings.trajectory_interval:
+        every = f"{settings.trajectory_interval} batches" if settings.trajectory_interval > 1 else "batch"
+        parts.append(f"trajectories, a measurement on all test samples after every {every}")
+    if kinds:
+        again = sum(key.method != GLOBAL for key in _plan(settings, clients))
+        parts.append(f"{' and '.join(kinds)}, {again} fine-tunings more")
+    return f"Recordings: {'; '.join(parts)}" if parts else ""
 
 
 def _plan(settings: Settings, clients: ClientsBySeed) -> list[ResultKey]:

@@ -39,10 +39,12 @@ class ResultStore:
     Args:
         folder: the run folder.
         models: whether work is done only when its personal model is there too.
+        trajectories: the same of its trajectory.
     """
 
-    def __init__(self, folder: RunFolder, *, models: bool = False) -> None:
-        self.folder, self.models = folder, models
+    def __init__(self, folder: RunFolder, *, models: bool = False, trajectories: bool = False) -> None:
+        self.folder, self.models, self.trajectories = folder, models, trajectories
+        self._added: set[ResultKey] = set()  # a method of one's own may tell no trajectory
         self._parts: dict[Path, _Part] = {}
         self._trajectories: dict[Path, set[str]] = {}  # clients in each trajectory.csv
         self._told: dict[Path, dict[str, Any]] = {}  # details.json by folder
@@ -64,8 +66,17 @@ class ResultStore:
         row = self._part(self.path(key) / _SELECTED).get(key.client)
         if row is None or key.client not in self._part(self.path(key) / _LAST):
             return False
-        has_model = self.models and key.p_seed is not None and row.acc_b is not None
-        return not has_model or self._model(key).exists()
+        if key.p_seed is None or row.acc_b is None:
+            return True
+        if self.trajectories and key not in self._added and not self._has_trajectory(key):
+            return False
+        return not self.models or self._model(key).exists()
+
+    def _has_trajectory(self, key: ResultKey) -> bool:
+        path = self.path(key) / _TRAJECTORY
+        if path not in self._trajectories:
+            self._trajectories[path] = {row["client"] for row in _trajectory_rows(path)}
+        return key.client in self._trajectories[path]
 
     def _model(self, key: ResultKey) -> Path:
         return self.path(key) / "models" / f"{key.client}.pt"
@@ -92,6 +103,7 @@ class ResultStore:
         for name, row in ((_LAST, outcome.last), (_SELECTED, outcome.result)):
             self._part(path / name)[key.client] = row
             append_result(path / name, row)
+        self._added.add(key)
 
     def _add_trajectory(self, path: Path, client: str, rows: Sequence[dict[str, Any]]) -> None:
         if path not in self._trajectories:

@@ -30,6 +30,7 @@ _FREE = (
     ("data_args", "cache_mb"),
     ("validation_args", "checkpoint_seconds"),
     ("personalization_args", "save_models"),
+    ("analysis_args", "record"),
 )
 
 

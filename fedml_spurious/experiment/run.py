@@ -17,9 +17,11 @@ from fedml_spurious.common.streams import take_loss
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.batchnorm_step import apply_batchnorm_policy
 from fedml_spurious.experiment.context import RunContext
+from fedml_spurious.experiment.divergence_step import join_divergence
 from fedml_spurious.experiment.federated_step import train_global_models
 from fedml_spurious.experiment.inputs import SplitsBySeed, check_data, open_data
-from fedml_spurious.experiment.personalization_step import describe_plan, personalize
+from fedml_spurious.experiment.personalization_step import describe_plan, describe_recordings, personalize
+from fedml_spurious.experiment.recordings import check_recordings, record
 from fedml_spurious.experiment.resume import check_folder
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
 from fedml_spurious.experiment.tasks import Workers
@@ -91,16 +93,20 @@ def _run(
 ) -> DatasetTable:
     data = open_data(settings, folder, console)
     clients = check_data(settings, data, device)
+    check_recordings(settings, data)
     workers = workers_for(data)
     write_config(folder, settings)
     # A client of one partition is another one than the client of that id in another.
     different = {splits: clients[fl_seed] for fl_seed, splits in data.items()}
     folder.note("start", clients=sum(map(len, different.values())), dataset=settings.data_args.dataset)
-    console.print(describe_plan(settings, clients), highlight=False, soft_wrap=True)
+    for line in filter(None, (describe_plan(settings, clients), describe_recordings(settings, clients))):
+        console.print(line, highlight=False, soft_wrap=True)
     run = RunContext(settings, data, folder, workers, console, device)
     with tracking(settings, folder):
         models = apply_batchnorm_policy(run, train_global_models(run))
         found = personalize(run, models, clients)
+        join_divergence(run, models)
+        record(run, found.store, models, clients, found.plan)
         write_results(folder.results_last, found.last)
         write_results(folder.results, found.selected)
         config = settings.model_dump(mode="json", exclude_none=True)

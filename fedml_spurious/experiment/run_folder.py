@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 _DERIVED = ("results.csv", "results_last.csv", "table.csv", "table.md", "table.tex")
+_RECORDED = ("divergence.csv", "gamma.csv", "twins.csv")
 _PLAIN_LABEL = re.compile(r"[\w.,=+-]{1,200}")
 _PACKAGES = ("fedml", "torch", "torchvision", "numpy", "h5py", "pydantic")
 
@@ -122,7 +123,7 @@ def write_config(folder: RunFolder, settings: Settings) -> None:
     """
     content = config_text(settings)
     if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != content:
-        for name in _DERIVED:
+        for name in (*_DERIVED, *_RECORDED):
             (folder.path / name).unlink(missing_ok=True)
         write_text(folder.config, content)
     versions = {name: metadata.version(name) for name in _PACKAGES}

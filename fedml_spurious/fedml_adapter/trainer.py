@@ -11,15 +11,13 @@ import torch
 from fedml.core import ClientTrainer
 from torch import Tensor, nn
 
-from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.blame import users_code
 from fedml_spurious.common.errors import DivergedError
-from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.fedml_adapter.arguments import read_arguments
 from fedml_spurious.fedml_adapter.dataset import SplitLoader
+from fedml_spurious.learning.local_update import update_locally
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.state_dicts import copy_state, load_state
-from fedml_spurious.learning.training import train_locally
 
 logger = logging.getLogger(__name__)
 
@@ -84,20 +82,10 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
         round_index = int(args.round_idx)
         x, y = collect(train_data, device)
         self.model.to(device)
-
-        def sequence(epoch: int) -> IndexArray:
-            rng = generator(settings.random_seed, Purpose.LOCAL_BATCHES, round_index, client, epoch)
-            return rng.permutation(len(y))
-
-        def loss(model: nn.Module, rows: Tensor) -> Tensor:
-            return nn.functional.cross_entropy(model(x[rows]), y[rows])
-
-        def noise(batch: int) -> int:
-            return integer_seed(settings.random_seed, Purpose.LOCAL_NOISE, round_index, client, batch)
-
-        steps = train_locally(
-            self.model, settings.local_training(), sequence=sequence, loss=loss, noise=noise, device=device
-        )
+        steps = update_locally(
+            self.model, x, y, settings.local_training(),
+            seed=settings.random_seed, round_index=round_index, client=client,
+        )  # fmt: skip
         doing = f"training of the global model, seed {settings.random_seed}, round {round_index}"
         try:
             with users_code(f"{doing}, client {_name_of(train_data, client)}"):

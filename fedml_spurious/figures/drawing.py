@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.style import RC
@@ -109,11 +110,17 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float, height: float) 
     return figure, list(axes.flat)
 
 
-def shared_legend(figure: Figure, panels: Sequence[Axes], *, columns: int = 4) -> None:
+def shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend below all panels, an entry per label."""
     found: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(str(label), handle)
     if found:
+        columns = max(2, int(figure.get_figwidth() / 1.4))
         figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Put the ticks of the x axis at whole numbers."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))

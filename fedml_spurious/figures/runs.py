@@ -31,3 +31,20 @@ def data_title(run: FinishedRun) -> str:
     if partition_options(run).get("source") == "digits":
         return "digits (scikit-learn)"
     return TITLES.get(run.dataset, run.dataset)
+
+
+def is_centralized(run: FinishedRun) -> bool:
+    """Whether there is one client alone, which trains in every round: all data are in one place."""
+    clients = run.config.get("train_args", {}).get("client_num_in_total")
+    return bool(1 in (clients, partition_options(run).get("clients")))
+
+
+def map_title(run: FinishedRun) -> str:
+    """Whether the clients share a colour map; the name of the folder where the run's files do not tell."""
+    options = partition_options(run)
+    if not options:
+        return run.path.name
+    divergence = options.get("map_divergence", 1.0)
+    if divergence in (0, 1):
+        return "one shared map" if divergence == 0 else "a map for each client"
+    return f"maps that differ in {divergence:.0%} of the classes"

@@ -15,6 +15,7 @@ from fedml_spurious.results.rows import ClientResult
 
 # What may differ between runs that are joined: it does not change what a number is of.
 _FREE = (
+    ("analysis_args",),
     ("common_args",),
     ("comm_args",),
     ("device_args",),

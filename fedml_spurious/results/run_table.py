@@ -31,6 +31,7 @@ from fedml_spurious.results.notes import (
     difference_note,
     selection_note,
 )
+from fedml_spurious.results.recordings import twins_note
 from fedml_spurious.results.rows import QUANTITIES
 from fedml_spurious.results.text_tables import Document, print_document, to_latex, to_markdown
 
@@ -80,6 +81,7 @@ def _document(table: DatasetTable) -> Document:
         selection_note(table.runs),
         coefficient_note(table.runs),
         budget_note(table.runs),
+        twins_note(table.runs.runs),
         conclude(table.summaries),
     ]
     return [*tables, *filter(None, notes)]

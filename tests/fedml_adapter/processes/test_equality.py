@@ -21,7 +21,9 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.file import check_settings
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.divergence_step import ClientDirections
 from fedml_spurious.experiment.inputs import initial_network
+from fedml_spurious.experiment.recordings import RecordClient
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.tasks import (
     BatchNormSums,
@@ -68,6 +70,14 @@ def everything(settings: Settings, data: SplitFolder, workers: Workers) -> tuple
         for p_seed in (0, 1)
         for method, options in (("ft", {}), ("ours", {"lam_adv": 0.1, "lam_l2": 1.0}))
     ]
+    recordings = [
+        RecordClient(ResultKey(method, 0, p_seed, client, options), 0.031, ("gamma", "twins"))
+        for client in data.client_ids[:2]
+        for method, p_seed, options in (("global", None, None), ("ft", 1, make_method("ft").settings))
+    ]
+    answers += in_order(workers, recordings)
+    for found in in_order(workers, [ClientDirections(client, 0, 2) for client in data.client_ids[:2]]):
+        states += list(found.parts().values())
     for outcome in in_order(workers, tasks):
         answers.append({name: cell for name, cell in vars(outcome.result).items() if name != "seconds"})
         answers.append(outcome.trajectory)
@@ -103,7 +113,7 @@ def test_the_same_bits_as_one_process(
     with remote(settings, splits, workers, silos=silos) as (remote_workers, _):
         states, answers = everything(settings, data, remote_workers)
     assert answers == expected
-    assert len(states) == len(expected_states) == 3 + 4 * 2 * 2
+    assert len(states) == len(expected_states) == 3 + 4 * 2 * 2 + 2 * 4
     for state, other in zip(states, expected_states, strict=True):
         require_same_weights(state, other)
 
