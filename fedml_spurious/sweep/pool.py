@@ -21,6 +21,9 @@ _WATCH_INTERVAL = 0.5  # seconds
 # Growth by which loky takes a process for leaking and replaces it; its 0.3 GB are less than torch and FedML.
 _GROWTH = "4e9"  # bytes
 
+# At Ctrl-C processes are killed, and their semaphores are freed with a warning that tells a user nothing.
+_QUIET = "ignore:resource_tracker:UserWarning"
+
 
 class Processes:
     """Some processes, kept from call to call; a context manager, at whose end they end.
@@ -39,6 +42,9 @@ class Processes:
         self._busy: dict[Future[Any], Any] = {}
 
     def __enter__(self) -> Self:
+        given = os.environ.get("PYTHONWARNINGS", "")
+        if _QUIET not in given:
+            os.environ["PYTHONWARNINGS"] = f"{given},{_QUIET}".strip(",")
         return self
 
     def __exit__(
