@@ -106,8 +106,8 @@ def _draw_panel(axes: Axes, grid: _Grid, method: str, classes: float) -> QuadMes
     image = axes.pcolormesh(gaps, cmap=_COLORS, vmin=0, vmax=1)
     for (row, column), gap in np.ndenumerate(gaps):
         if not np.isnan(gap):
-            color = "black" if gap > 0.5 else "white"
-            axes.text(column + 0.5, row + 0.5, f"{gap:.2f}", color=color, ha="center", va="center", size=7)
+            color = "black" if gap > 0.5 else "white"  # below the middle, where lines pass
+            axes.text(column + 0.5, row + 0.2, f"{gap:.2f}", color=color, ha="center", va="center", size=7)
     _contour(axes, grid.array(GLOBAL, classes, "disparity") - EXCEEDS, _GLOBAL_LINE)
     if method != GLOBAL:
         _contour(axes, grid.array(method, classes, "excess"), _PERSONAL_LINE)
