@@ -13,7 +13,7 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.drawing import Drawing, new_figure, shared_legend
 from fedml_spurious.figures.style import method_look, unknown_methods
 from fedml_spurious.results.frontier import Frontier, Point
-from fedml_spurious.results.method_names import GLOBAL, HEADLINE, L2
+from fedml_spurious.results.method_names import HEADLINE, L2
 from fedml_spurious.results.rows import Epoch
 from fedml_spurious.results.sweep_table import SweptRow
 from fedml_spurious.results.swept_rows import Cell, by_cell, by_variant, of_epoch, own_clients, read_rows
@@ -125,8 +125,6 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
         if len(edge := _edge(spots)) > 1:
             width = 2.2 if method == HEADLINE else 1.4
             axes.plot(*zip(*edge, strict=True), color=look.color, linestyle=look.line, linewidth=width)
-    look = method_look(GLOBAL)
-    axes.plot(0, 1, color=look.color, marker=look.marker, linestyle="none", label=GLOBAL)
     axes.set(xlim=_SHOWN, ylim=_SHOWN, xlabel="kept of the gain in Acc_B", ylabel="taken back of the rise")
 
 

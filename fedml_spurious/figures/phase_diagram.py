@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from fedml_spurious.common.arrays import FloatArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.drawing import Drawing, new_figure
-from fedml_spurious.results.method_names import GLOBAL
+from fedml_spurious.results.method_names import GLOBAL, SELECTED_BY
 from fedml_spurious.results.phase import EXCEEDS, PhasePoint, phase_points
 from fedml_spurious.results.swept_rows import read_rows
 
@@ -55,7 +55,9 @@ class _Grid:
                     f"{_DIVERGENCE}=[...]', such as that of fedml_configs/phase_diagram.yaml"
                 )
         self.shares, self.divergences, self.classes = map(self._values, (_SHARE, _DIVERGENCE, _CLASSES))
-        self.methods = list(dict.fromkeys(point.method for point in self.points))
+        order = (GLOBAL, *SELECTED_BY)
+        methods = dict.fromkeys(point.method for point in self.points)
+        self.methods = sorted(methods, key=lambda name: order.index(name) if name in order else len(order))
 
     def _value(self, point: PhasePoint, name: str) -> float:
         return float(point.cell[self._keys[name]]) if name in self._keys else 0.0

@@ -94,7 +94,7 @@ class Frontier:
 
     def points(self) -> list[Point]:
         """A point per method and options, in the order of the rows."""
-        return [self._point(variant) for variant in self.acc_b if variant[0] != GLOBAL]
+        return [self._point(variant) for variant in self.acc_b]
 
     def _point(self, variant: Variant) -> Point:
         acc, gap = self.acc_b[variant], self.disparity[variant]

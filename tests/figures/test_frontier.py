@@ -43,9 +43,10 @@ def test_shares_and_the_advantage_over_l2_are_those_of_the_definition(tmp_path: 
     assert result.exit_code == 0, result.output
     rows = [row for row in read_rows(tmp_path / "out" / "frontier.csv") if row["epoch"] == "selected"]
     points = {(row["method"], row["options"]): row for row in rows if not row["level"]}
-    assert points.keys() == POINTS.keys() - {("global", "")}
+    assert points.keys() == POINTS.keys()
     shares = {key: (float(row["kept"]), float(row["taken_back"])) for key, row in points.items()}
     assert shares["ft", ""] == (1.0, 0.0)
+    assert shares["global", ""] == (0.0, 1.0)
     assert shares["l2", "lam_l2=1.0"] == (0.5, 0.75)
     assert shares["ours", "lam_adv=9.0,lam_l2=0.1"] == (0.125, 1.0)
     assert (
@@ -73,7 +74,7 @@ def test_only_clients_that_all_options_have_are_compared(tmp_path: Path) -> None
     assert figure(table, "--out", tmp_path).exit_code == 0
     rows = read_rows(tmp_path / "frontier.csv")
     assert {row["clients"] for row in rows} == {"4"}
-    assert float(rows[0]["acc_b"]) == 0.75
+    assert float(rows[0]["acc_b"]) == 0.5
 
 
 def test_an_interval_spans_what_seeds_and_clients_differ_by(tmp_path: Path) -> None:
