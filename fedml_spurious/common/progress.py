@@ -8,14 +8,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, ProgressColumn, Task
+from rich.text import Text
 
 # Without a terminal a line now and then is enough.
 LINE_INTERVAL = 15.0
@@ -79,9 +73,85 @@ class _Lines:
         )
 
 
+class _WholeLine(ProgressColumn):
+    """A stage as one line that fits its terminal: count and times stay where they are, texts are cut."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def render(self, task: Task) -> Text:
+        """The line."""
+        return progress_line(
+            task.description,
+            int(task.completed),
+            int(task.total or 0),
+            elapsed=task.finished_time if task.finished else task.elapsed,
+            left=task.time_remaining,
+            message=task.fields["message"],
+            width=self._console.width,
+            ascii_only=self._console.options.ascii_only,
+        )
+
+
+def progress_line(
+    title: str,
+    done: int,
+    total: int,
+    *,
+    elapsed: float | None,
+    left: float | None,
+    message: str,
+    width: int,
+    ascii_only: bool = False,
+) -> Text:
+    """A line of a progress display: title, bar, count, time so far, time that is left, message.
+
+    Args:
+        title: name of the stage; cut where the terminal is too narrow for it beside count and times.
+        done: steps that are done.
+        total: all steps.
+        elapsed: seconds so far; None where nothing has begun.
+        left: seconds that are left; None where nobody knows.
+        message: what was done last; in what room remains, or left out.
+        width: columns of the terminal.
+        ascii_only: whether the terminal lacks all other characters.
+    """
+    dots = "..." if ascii_only else "\u2026"
+    count = f"{done}/{total}".rjust(2 * len(str(total)) + 1)
+    times = f"{count} {_clock(elapsed)} left {_clock(left)}"
+    line = Text(_cut(title, width - len(times) - 1, dots), no_wrap=True, end="")
+    room = width - len(line) - len(times) - 2
+    bar = min(_WIDEST_BAR, room // 3)
+    if bar >= _NARROWEST_BAR:
+        full = bar * done // total if total else bar
+        line.append(" ").append(("#" if ascii_only else "\u2501") * full, "bar.complete")
+        line.append(("-" if ascii_only else "\u2501") * (bar - full), "bar.back")
+        room -= bar + 1
+    line.append(f" {times}")
+    if room >= _NARROWEST_MESSAGE:
+        line.append(f" {_cut(message, room, dots)}")
+    return line
+
+
+_NARROWEST_BAR, _WIDEST_BAR, _NARROWEST_MESSAGE = 6, 20, 8
+
+
+def _cut(text: str, width: int, dots: str) -> str:
+    return text if len(text) <= width else f"{text[: max(width - len(dots), 0)]}{dots}"
+
+
+def _clock(seconds: float | None) -> str:
+    """Hours, minutes and seconds in seven characters, more from ten hours on."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
 @contextmanager
 def stage(console: Console, title: str, *, total: int, done: int = 0) -> Iterator[Stage]:
-    """Show a progress bar with the remaining time on a terminal, plain lines otherwise.
+    """Show a progress line with the remaining time on a terminal, plain lines otherwise.
 
     Args:
         console: where to show it.
@@ -92,17 +162,9 @@ def stage(console: Console, title: str, *, total: int, done: int = 0) -> Iterato
     Yields:
         The stage, to be advanced.
     """
-    if not console.is_terminal:
+    # A terminal that cannot move its cursor (TERM=dumb) shows no display that is drawn anew.
+    if not console.is_terminal or console.is_dumb_terminal:
         yield _Lines(console, title, total, done)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[message]}"),
-    )
-    with Progress(*columns, console=console) as progress:
+    with Progress(_WholeLine(console), console=console) as progress:
         yield _Bar(progress, title, total, done)
