@@ -25,7 +25,7 @@ from fedml_spurious.experiment.recordings import check_recordings, record
 from fedml_spurious.experiment.resume import check_folder
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
 from fedml_spurious.experiment.tasks import Workers
-from fedml_spurious.experiment.tracking import client_quantiles, table_metrics, tracking
+from fedml_spurious.experiment.tracking import client_quantiles, require_tracking, table_metrics, tracking
 from fedml_spurious.results.budgets import read_budgets
 from fedml_spurious.results.dataset_table import DatasetTable
 from fedml_spurious.results.finished_run import FinishedRun
@@ -63,6 +63,7 @@ def run_experiment(
         InputError: settings, data or folder are wrong; nothing was trained.
         RunError: writing failed; what was finished is kept.
     """
+    require_tracking(settings)
     with hold_folder(output):
         folder = check_folder(output, settings, resume=resume)
         try:

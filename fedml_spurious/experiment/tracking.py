@@ -5,6 +5,7 @@ Names and steps are those of docs/usage.md. No scalar is of a single client; qua
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.scratch import private_folder, scratch_folder
 from fedml_spurious.config.sections import TrackingArgs
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.results.rows import ClientResult, MethodSummary
 
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
+_WITHOUT_LOGIN = ("offline", "dryrun", "disabled")
 _OVER_CLIENTS = ("acc_b", "acc_bc", "disparity", "acc_adv", "val_acc")
 
 
@@ -44,6 +47,28 @@ class _Sink(Protocol):
         """Take values."""
 
 
+def require_tracking(settings: Settings) -> None:
+    """Make sure that what the settings ask for can be used; nothing is sent.
+
+    Raises:
+        InputError: a library is not installed, or nobody has logged in to Weights & Biases here.
+    """
+    chosen = settings.tracking_args
+    if chosen.enable_tensorboard:
+        _import_summary_writer()
+    if not chosen.enable_wandb:
+        return
+    # Its import makes temporary folders.
+    with private_folder() as place, scratch_folder(place):
+        wandb = _import_wandb()
+        if os.environ.get("WANDB_MODE", "").lower() in _WITHOUT_LOGIN or wandb.api.api_key:
+            return
+    raise InputError(
+        "tracking_args.enable_wandb: nobody is logged in to Weights & Biases on this machine; run `wandb "
+        "login`, set WANDB_API_KEY or WANDB_MODE=offline in the environment, or set it to false"
+    )
+
+
 @contextmanager
 def tracking(settings: Settings, folder: RunFolder) -> Iterator[None]:
     """Log the events of a run as they come: rounds, quantiles over clients, and the table at the end.
@@ -51,7 +76,7 @@ def tracking(settings: Settings, folder: RunFolder) -> Iterator[None]:
     All files go into the run folder. ``WANDB_MODE`` and the other variables of Weights & Biases apply.
 
     Raises:
-        InputError: a library that is asked for is not installed.
+        InputError: a library that is asked for is not installed, or Weights & Biases refuses.
     """
     chosen = settings.tracking_args
     with ExitStack() as stack:
@@ -120,14 +145,17 @@ class _TensorboardSink:
 
 @contextmanager
 def _wandb(chosen: TrackingArgs, settings: Settings, folder: RunFolder) -> Iterator[_Sink]:
+    wandb, config = _import_wandb(), settings.model_dump(mode="json")
+    place = str(folder.path)
     try:
-        import wandb  # an optional package
-    except ImportError:
-        raise _not_installed("enable_wandb", "wandb") from None
-    config = settings.model_dump(mode="json")
-    run = wandb.init(
-        project=chosen.wandb_project, name=chosen.run_name, dir=str(folder.path), config=config, reinit=True
-    )
+        run = wandb.init(
+            project=chosen.wandb_project, name=chosen.run_name, dir=place, config=config, reinit=True
+        )
+    except wandb.Error as error:
+        raise InputError(
+            f"tracking_args.enable_wandb: Weights & Biases cannot be used ({error}); mend that, set "
+            "WANDB_MODE=offline in the environment, or set it to false"
+        ) from error
     try:
         yield _WandbSink(run)
     finally:
@@ -136,13 +164,25 @@ def _wandb(chosen: TrackingArgs, settings: Settings, folder: RunFolder) -> Itera
 
 @contextmanager
 def _tensorboard(folder: RunFolder) -> Iterator[_Sink]:
+    with _import_summary_writer()(str(folder.path / "tensorboard")) as writer:
+        yield _TensorboardSink(writer)
+
+
+def _import_wandb() -> Any:
+    try:
+        import wandb  # an optional package
+    except ImportError:
+        raise _not_installed("enable_wandb", "wandb") from None
+    return wandb
+
+
+def _import_summary_writer() -> Any:
     try:
         # An optional package; tensorboard itself needs a protobuf that FedML forbids.
         from tensorboardX import SummaryWriter
     except ImportError:
         raise _not_installed("enable_tensorboard", "tensorboardX") from None
-    with SummaryWriter(str(folder.path / "tensorboard")) as writer:
-        yield _TensorboardSink(writer)
+    return SummaryWriter
 
 
 def _not_installed(key: str, package: str) -> InputError:

@@ -34,7 +34,8 @@ SPLITS = {"title": "Splits of celeba_synthetic, fl0", "done": 12, "total": 12, "
         (
             110,
             GLOBAL,
-            "Global model, rounds ━━━━━━━━━━━━━━━━━━━━  12/500 0:00:01 left 1:01:05 fl0 loss 0.083 Acc_B 0.333",
+            "Global model, rounds ━━━━━━━━━━━━━━━━━━━━  12/500 0:00:01 left 1:01:05 fl0 loss 0.083 "
+            "Acc_B 0.333",
         ),
     ],
 )

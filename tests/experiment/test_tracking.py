@@ -73,6 +73,43 @@ def logged(
     return folder, rows, steps
 
 
+@pytest.mark.parametrize("mode", ["", "online"])
+def test_without_a_login_one_message_before_anything_is_written(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "no netrc"))
+    if mode:
+        monkeypatch.setenv("WANDB_MODE", mode)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny | {"tracking_args": {"enable_wandb": True}}))
+    folder = tmp_path / "run"
+    result = CliRunner().invoke(main, ["run", "--cf", str(tmp_path / "run.yaml"), "--output", str(folder)])
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: tracking_args.enable_wandb: nobody is logged in")
+    assert result.output.count("\n") == 1
+    assert not folder.exists()
+
+
+def test_what_it_refuses_is_one_message(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    def refuse(**_: Any) -> None:
+        raise wandb.Error("permission denied")
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(wandb, "init", refuse)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny | {"tracking_args": {"enable_wandb": True}}))
+    command = ["run", "--cf", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert "Weights & Biases cannot be used (permission denied); mend that" in result.output
+    assert "Traceback" not in result.output
+
+
 def test_rounds_quantiles_and_table_are_logged_offline_with_their_steps(
     logged: tuple[Path, list[dict[str, Any]], dict[str, str]],
 ) -> None:
