@@ -20,6 +20,8 @@ def plural(noun: str) -> str:
     """The plural of a regular noun."""
     if re.search("([^aeiou])y$", noun):
         return f"{noun[:-1]}ies"
+    if noun == "epoch":  # whose ch is a k
+        return "epochs"
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
 
 

@@ -29,12 +29,12 @@ from fedml_spurious.results.decisions import (
 from fedml_spurious.results.method_names import BASELINE
 
 RULES: dict[TuningRule, str] = {
-    "largest_harmless": "the largest value that does not lower the validation accuracy, against {reference}",
+    "largest_harmless": "the largest value whose validation accuracy is not below that of {reference}",
     "most_accurate": "the value with the highest validation accuracy; of equals the smallest",
 }
 
 _REFERENCES = {
-    "smallest": "the smallest",
+    "smallest": "the smallest value",
     "global": "the global model",
     "gain": "the global model and {share:.0%} of what fine-tuning gains over it",
 }

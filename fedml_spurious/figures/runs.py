@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from fedml_spurious.results.finished_run import FinishedRun, load_run
-from fedml_spurious.results.paper import TITLES
 
 
 def load_runs(folders: Sequence[Path]) -> list[FinishedRun]:
@@ -28,9 +27,7 @@ def partition_options(run: FinishedRun) -> Mapping[str, Any]:
 
 def data_title(run: FinishedRun) -> str:
     """The paper's name of a run's data set; that of the small digits says that they are not MNIST."""
-    if partition_options(run).get("source") == "digits":
-        return "digits (scikit-learn)"
-    return TITLES.get(run.dataset, run.dataset)
+    return run.title
 
 
 def is_centralized(run: FinishedRun) -> bool:

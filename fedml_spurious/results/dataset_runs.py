@@ -59,6 +59,11 @@ class DatasetRuns:
         """Whether every federated seed has clients of its own, whatever their ids: its split files differ."""
         return len({found for run in self.runs for found in run.fingerprints.values()}) > 1
 
+    @property
+    def title(self) -> str:
+        """What the data set is called."""
+        return self.runs[0].title
+
     def methods(self) -> list[str]:
         """Names of the methods, in the order of our table."""
         return sorted({row.method for row in self.results}, key=_place)
@@ -131,8 +136,9 @@ def _split_problems(first: FinishedRun, second: FinishedRun) -> list[str]:
     common = {row.fl_seed for row in first.results} & {row.fl_seed for row in second.results}
     shared = len({*old.values(), *new.values()}) <= 1
     compared, problems = old.keys() & new.keys(), []
-    if any(old[seed] != new[seed] for seed in compared):
-        problems.append("the split files are not the same")
+    differing = sorted(seed for seed in compared if old[seed] != new[seed])
+    if differing:
+        problems.append(f"the split files of {_seeds(differing)} are not the same")
     # A run makes all its partitions alike, so that one seed in common tells of the others.
     elif not (shared or compared) and (_made_by(first) is None or _made_by(first) != _made_by(second)):
         problems.append(
@@ -148,8 +154,16 @@ def _split_problems(first: FinishedRun, second: FinishedRun) -> list[str]:
         for run in (first, second)
     ]
     if clients[0] != clients[1]:
-        problems.append("the clients, or their numbers of samples, are not the same")
+        there, here = clients
+        places = [place for place in there | here if there.get(place) != here.get(place)]
+        seeds = sorted({seed for _, seed in places if seed is not None})
+        whose = f" of {_seeds(seeds)}" if seeds else ""
+        problems.append(f"the clients{whose}, or their numbers of samples, are not the same")
     return problems
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return ", ".join(f"fl{seed}" for seed in seeds)
 
 
 def _made_by(run: FinishedRun) -> tuple[Any, ...] | None:
@@ -167,9 +181,15 @@ def _require_one_kind(dataset: str, runs: Sequence[FinishedRun]) -> None:
     found = {seed: data for run in runs for seed, data in run.fingerprints.items()}
     if 1 < len(set(found.values())) < len(found):
         folders = ", ".join(str(run.path) for run in runs)
+        by_data: dict[str, list[int]] = {}
+        for seed, data in sorted(found.items()):
+            by_data.setdefault(data, []).append(seed)
+        shared = _seeds(next(seeds for seeds in by_data.values() if len(seeds) > 1))
+        own = _seeds([seeds[0] for seeds in by_data.values() if len(seeds) == 1])
+        others = f"{own} has its own" if own else "the others too"
         raise InputError(
-            f"{folders} cannot be joined: some federated seeds of {dataset} share their split files, others "
-            "have their own; give runs where all share them, or none"
+            f"{folders} cannot be joined: of {dataset} {shared} share their split files, and {others}; give "
+            "runs where all federated seeds share them, or none"
         )
 
 

@@ -13,6 +13,7 @@ from fedml_spurious.common.yaml_files import read_sections
 from fedml_spurious.results.budgets import Budget, read_budgets
 from fedml_spurious.results.decisions import Decision, read_decisions
 from fedml_spurious.results.method_names import GLOBAL
+from fedml_spurious.results.paper import DIGITS, TITLES
 from fedml_spurious.results.rows import RESULT_FILES, ClientResult, Epoch, read_results
 
 Part = tuple[str, int, int | None]
@@ -45,6 +46,17 @@ class FinishedRun:
     def dataset(self) -> str:
         """Name of the data set."""
         return self.results[0].dataset
+
+    @property
+    def title(self) -> str:
+        """The paper's name of the data set, where it has one; the small digits are not MNIST."""
+        section = self.config.get("data_args", {})
+        made = section.get("partition")
+        if self.dataset == "colored_mnist" and isinstance(made, dict):
+            source = made.get("source") or ("digits" if section.get("raw") is None else "mnist")
+            if source == "digits":
+                return DIGITS
+        return TITLES.get(self.dataset, self.dataset)
 
     def options(self, method: str) -> dict[str, float]:
         """Options of a method that the configuration gives."""

@@ -20,7 +20,7 @@ from fedml_spurious.results.notes import (
     selection_note,
     setting_note,
 )
-from fedml_spurious.results.paper import COMPARED, TABLE_1, TITLES, paper_values
+from fedml_spurious.results.paper import COMPARED, DIGITS, TABLE_1, TITLES, paper_values
 from fedml_spurious.results.rows import QUANTITIES, Average, ClientResult, average, who
 from fedml_spurious.results.text_tables import Document, TextTable
 
@@ -55,7 +55,7 @@ def _overview(tables: Sequence[DatasetTable]) -> TextTable:
     for method in dict.fromkeys(method for _, method in found):
         cells = [found.get((table.runs.dataset, method)) for table in tables]
         rows.append((method, *(_short(values[name]) if values else "" for values in cells for name in names)))
-    titles = [TITLES.get(table.runs.dataset, table.runs.dataset) for table in tables]
+    titles = [table.runs.title for table in tables]
     columns = ("method", *(f"{title}\n{QUANTITIES[name]}" for title in titles for name in names))
     title = f"Accuracies, {tables[0].epoch} epoch, {POOLS[tables[0].average]} ± standard deviation"
     return TextTable(title, columns, tuple(rows))
@@ -74,8 +74,8 @@ def _measured(table: DatasetTable) -> TextTable:
 
 def _title(table: DatasetTable) -> str:
     """The paper's name of the data set, where it has one, ours, and the epoch."""
-    name = table.runs.dataset
-    return f"{f'{TITLES[name]} ({name})' if name in TITLES else name}, {table.epoch} epoch"
+    name, title = table.runs.dataset, table.runs.title
+    return f"{name if title == name else f'{title} ({name})'}, {table.epoch} epoch"
 
 
 def _beside_paper(table: DatasetTable) -> TextTable:
@@ -93,7 +93,9 @@ def _beside_paper(table: DatasetTable) -> TextTable:
             cells += [("N/A" if known else "") if theirs is None else f"{theirs:.3f}"]
             cells += ["" if ours is None or theirs is None else f"{ours.mean - theirs:+.3f}"]
         rows.append(tuple(cells))
-    return TextTable(f"{_title(table)}: beside the paper's Table 1", tuple(columns), tuple(rows))
+    of_another = f", which is of {TITLES[table.runs.dataset]}" if table.runs.title == DIGITS else ""
+    title = f"{_title(table)}: beside the paper's Table 1{of_another}"
+    return TextTable(title, tuple(columns), tuple(rows))
 
 
 def _notes(table: DatasetTable) -> str:

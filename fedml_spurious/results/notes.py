@@ -30,15 +30,39 @@ def commas(items: Iterable[Any]) -> str:
 def setting_note(runs: DatasetRuns) -> str:
     """In what the setting may be another than the paper's, so that nobody compares without seeing it."""
     config = runs.runs[0].config
-    rounds = config.get("train_args", {}).get("comm_round")
-    other = runs.dataset in TITLES and rounds != PAPER_ROUNDS
-    parts = [f"{counted(rounds, 'federated round')}" + (f" (the paper: {PAPER_ROUNDS})" if other else "")]
+    train, fine_tuning = config.get("train_args", {}), config.get("personalization_args", {})
+    learning_rate = train.get("learning_rate")
+    # What it has, as the paper has it (appendix C.2, Table 6), and in words.
+    found = [
+        (train.get("comm_round"), PAPER_ROUNDS, "federated round"),
+        (train.get("client_num_per_round"), 5, "client per round"),
+        (train.get("epochs"), 5, "local epoch"),
+        (fine_tuning.get("epochs"), 5 if runs.dataset == "colored_mnist" else 10, "epoch of fine-tuning"),
+        (learning_rate, 1e-4, "learning rate"),
+        (fine_tuning.get("learning_rate"), 1e-4, "learning rate of fine-tuning"),
+        (config.get("model_args", {}).get("fc_width"), 4096, "fc_width"),
+    ]
+    parts = []
+    for value, theirs, words in found:
+        # The rounds are said always, the rest where it is another.
+        if value is None or (value == theirs and words != "federated round"):
+            continue
+        is_count = words.split()[0] not in ("learning", "fc_width")
+        text = _of_each(value, words) if is_count else f"{words} {value:g}"
+        other = runs.dataset in TITLES and value != theirs
+        parts.append(text + (f" (the paper: {theirs:g})" if other else ""))
     options = config.get("data_args", {}).get("partition")
     if options and runs.own_clients:
         options = options | {"seed": "its own for every federated seed"}
     made = [f"{name}={'null' if value is None else value}" for name, value in (options or {}).items()]
     parts += [f"split files made with {commas(made)}"] if made else []
     return f"Setting: {'; '.join(parts)}."
+
+
+def _of_each(count: int, words: str) -> str:
+    """A count and its noun, which may have words behind it: ``2 clients per round``."""
+    noun, per, rest = words.partition(" per ")
+    return f"{counted(count, noun)}{per}{rest}"
 
 
 def seeds_note(runs: DatasetRuns) -> str:

@@ -34,6 +34,9 @@ TITLES = {
 }
 """The paper's names of data sets by ours, in the order of Table 1."""
 
+DIGITS = "scikit-learn's digits"
+"""What the small digits are called, of which ``colored_mnist`` can be made and the paper has no values."""
+
 
 def _row(*cells: tuple[float, float, float, float] | None) -> dict[str, PaperCell | None]:
     """Cells (Acc_B, its +-, Acc_BC, its +-) in the order of ``TITLES``."""

@@ -30,6 +30,8 @@ NOUNS = (
         (2, "celebrity", "2 celebrities"),
         (3, "key", "3 keys"),
         (2, "batch", "2 batches"),
+        (2, "epoch", "2 epochs"),
+        (2, "epoch of fine-tuning", "2 epochs of fine-tuning"),
         (1, "pair of seeds", "1 pair of seeds"),
         (9, "pair of seeds", "9 pairs of seeds"),
     ],
@@ -63,6 +65,8 @@ NEVER_ONE = (
     "len(incomplete) celebrities",
     "len(labels.male) images",
     "len(names) views)",
+    "settings.trajectory_interval batches",
+    "count images",
     "classes classes",  # of a client, at least 2
     "len(self.runs) runs",  # of a grid
 )

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import ValidationError
 
+from fedml_spurious.cli import main
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import check_settings, find_config, load_settings, shipped_configs
 from fedml_spurious.config.settings import Settings
@@ -239,3 +241,13 @@ def test_shipped_configurations_are_valid(name: str) -> None:
     # Written out and read again, they are the same.
     content = yaml.safe_load(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
     assert check_settings(content, source="test") == settings
+
+
+@pytest.mark.parametrize("command", [["run"], ["sweep", "--out", "out", "--grid", "train_args.epochs=[1]"]])
+def test_fedmls_name_of_the_option_is_taken_too(command: list[str]) -> None:
+    answers = {
+        CliRunner().invoke(main, [*command, option, "absent.yaml"]).output
+        for option in ("--cf", "--yaml_config_file")
+    }
+    assert len(answers) == 1
+    assert "Error: absent.yaml: no such file" in answers.pop()

@@ -242,7 +242,7 @@ def test_the_global_model_is_measured_for_the_choice_though_it_is_not_in_the_tab
     assert result.exit_code == 0, result.output
     needed = correct(folder / "personal/global/fl0/clients.csv")
     decision = json.loads((folder / "tuning/ours/decision.json").read_text())
-    assert decision["rule"].endswith("against the global model")
+    assert decision["rule"].endswith("validation accuracy is not below that of the global model")
     assert [step["coefficient"] for step in decision["trail"]] == ["lam_adv", "lam_l2"]
     for step in decision["trail"]:
         harmless = [trial["value"] for trial in step["values"] if trial["correct"] >= needed]

@@ -170,7 +170,7 @@ def test_figure_3_sets_one_place_beside_the_federation(tmp_path: Path) -> None:
     assert float(rows[1]["acc_bc_std"]) == pytest.approx(0.1 / 2**0.5)
     result = figure("3", federated, "--out", tmp_path)
     assert result.exit_code == 2
-    assert "no centralized run of digits (scikit-learn)" in result.stderr
+    assert "no centralized run of scikit-learn's digits" in result.stderr
 
 
 def test_figure_8_is_over_the_sampling_factor(tmp_path: Path) -> None:

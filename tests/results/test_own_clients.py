@@ -83,7 +83,7 @@ def test_the_data_tell_whose_clients_they_are_and_not_the_ids(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"fl_seed": 0, "fingerprint": "other"}, "the split files are not the same"),
+        ({"fl_seed": 0, "fingerprint": "other"}, "the split files of fl0 are not the same"),
         (
             {"fl_seed": 0, "fingerprint": "of 0", "clients": 3},
             "the clients, or their numbers of samples, are",
@@ -120,7 +120,8 @@ def test_clients_of_every_common_seed_are_compared(tmp_path: Path, seed: int) ->
     write_results(second / "results.csv", changed)
     result = table(first, second)
     assert result.exit_code == 2
-    assert "the clients, or their numbers of samples, are not the same" in result.stderr
+    expected = f"the clients of fl{seed}, or their numbers of samples, are not the same"
+    assert expected in result.stderr
 
 
 def test_gains_are_over_the_clients_of_the_seed_to_which_a_method_applies(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_split_files_that_are_shared_by_some_seeds_alone_are_no_table(tmp_path: 
     assert table(runs[0], runs[2]).exit_code == 0
     result = table(*runs)
     assert result.exit_code == 2
-    assert "some federated seeds of colored_mnist share their split files" in result.stderr
+    assert "of colored_mnist fl0, fl1 share their split files, and fl2 has its own;" in result.stderr
 
 
 def test_a_run_is_whole_when_every_seed_has_its_own_clients(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finished_folders import EVERY_METHOD, GRID, constant, drawn, rows_of, table, write_decision, write_run
@@ -53,7 +54,7 @@ def test_the_numbers_stand_beside_the_papers(tmp_path: Path) -> None:
     assert re.search(r"^ours +1 +\+6\.00 +-1\.50 .* \+12\.50 +\+1\.90 +\+6\.50 +\+1\.30 *$", shown, re.M)
     assert "Coefficients: ours lam_adv=1." in shown
     assert "Federated seeds 0, 1; personalization seeds 0; from" in shown
-    assert "Setting: 3 federated rounds (the paper: 500)." in shown
+    assert "Setting: 3 federated rounds (the paper: 500); 2 epochs of fine-tuning (the paper: 10)." in shown
 
 
 def test_the_weighted_average_counts_samples(tmp_path: Path) -> None:
@@ -173,11 +174,43 @@ def test_the_table_of_a_run_fits_on_110_columns(four: list[Path]) -> None:
 
 def test_another_setting_than_the_papers_is_said(tmp_path: Path) -> None:
     sections = {
-        "train_args": {"comm_round": 500},
+        "train_args": {"comm_round": 500, "client_num_per_round": 1, "epochs": 5, "learning_rate": 1e-3},
+        "model_args": {"fc_width": 512},
         "data_args": {"data_cache_dir": None, "partition": {"source": "digits", "clients": 4}},
     }
     shown = table(write_run(tmp_path / "run", constant, sections=sections)).output
-    assert "Setting: 500 federated rounds; split files made with source=digits, clients=4." in shown
+    assert (
+        "Setting: 500 federated rounds; 1 client per round (the paper: 5); 2 epochs of fine-tuning (the "
+        "paper: 5); "
+        "learning rate 0.001 (the paper: 0.0001); fc_width 512 (the paper: 4096); split files made with "
+        "source=digits, clients=4."
+    ) in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("data", "title", "beside"),
+    [
+        ({"data_cache_dir": "d"}, "MNIST (colored_mnist), ", "Table 1"),
+        ({"partition": {"clients": 4}, "raw": "r"}, "MNIST (colored_mnist), ", "Table 1"),
+        (
+            {"partition": {"clients": 4}},
+            "scikit-learn's digits (colored_mnist), ",
+            "Table 1, which is of MNIST",
+        ),
+        (
+            {"partition": {"source": "digits"}, "raw": "r"},
+            "scikit-learn's digits (colored_mnist), ",
+            "Table 1, which is of MNIST",
+        ),
+    ],
+)
+def test_the_small_digits_are_not_called_mnist(
+    tmp_path: Path, data: dict[str, Any], title: str, beside: str
+) -> None:
+    shown = table(write_run(tmp_path / "run", constant, sections={"data_args": data})).output
+    assert shown.startswith(title)
+    (line,) = [line for line in shown.splitlines() if "beside the paper's" in line]
+    assert line.strip() == f"{title}selected epoch: beside the paper's {beside}"
 
 
 def test_a_data_set_of_ones_own_has_no_paper_columns(four: list[Path]) -> None:
