@@ -8,7 +8,7 @@ DESCRIPTION := setup.py pyproject.toml fedml_spurious.pth
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart mpi install test check format docs dist clean
+.PHONY: help quickstart mpi install test check mutants format docs dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ check: .venv/.installed-dev ## lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+mutants: .venv/.installed-mutants ## plant faults in the pure maths, one at a time, and list those that no test sees
+	$(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/mutmut results
+
 format: .venv/.installed-dev ## sort imports, format the code
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
@@ -43,7 +47,7 @@ dist: .venv/.installed-dev ## build the wheel and the source archive in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what was built; .venv and runs/ stay
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist mutants *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -62,4 +66,5 @@ $(BIN)/python:
 
 EXTRAS_test := test,mpi,grpc,tracking
 EXTRAS_mpi := mpi
+EXTRAS_mutants := test,mutants
 EXTRAS_dev := dev

@@ -29,6 +29,7 @@ EXTRAS = {
     "grpc": ["grpcio"],
     "tracking": ["wandb==0.13.2", "tensorboardX"],
     "test": ["hypothesis", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "uv"],
+    "mutants": ["mutmut>=3.8"],
     "dev": ["build", "mypy", "ruff", "types-PyYAML"],
 }
 

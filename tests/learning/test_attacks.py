@@ -216,3 +216,20 @@ def test_an_attack_works_in_inference_mode(norm: str) -> None:
         inferring = nn.Linear(12, 3)
     with pytest.raises(ValueError, match=r"made in torch\.inference_mode"):
         pgd(inferring, x.flatten(1), y, **options)
+
+
+@pytest.mark.parametrize(
+    ("rates", "chosen", "in_range"),
+    [
+        ([0.5], 1.0, True),  # both ends of the range are in it
+        ([0.3], 1.0, True),
+        ([0.5000001, 0.5], 0.8, True),
+        ([0.2999999], 1.0, False),
+        ([0.9, 0.2], 0.8, False),
+    ],
+)
+def test_the_wanted_range_includes_its_ends(rates: list[float], chosen: float, in_range: bool) -> None:
+    left = iter(rates)
+    found = find_budget(lambda eps: next(left), start=1.0, shrink=0.8, low=0.3, high=0.5)
+    assert (found.eps, found.in_range) == (chosen, in_range)
+    assert found.trail == tuple(zip((1.0, 0.8), rates, strict=False))

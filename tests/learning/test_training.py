@@ -44,15 +44,19 @@ def test_batch_sizes_of_the_paper(count: int, size: int, expected: list[int]) ->
     assert [len(batch) for batch in minibatches(np.arange(count), size)] == expected
 
 
-def test_updates_follow_adam_as_kingma_and_ba_print_it() -> None:
-    """Algorithm 1 of the Adam paper, with beta = (0.9, 0.999) and no amsgrad, on a scalar quadratic."""
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_updates_follow_adam_as_kingma_and_ba_print_it(decay: float) -> None:
+    """Algorithm 1 of the Adam paper, with beta = (0.9, 0.999) and no amsgrad, on a scalar quadratic.
+
+    Weight decay is the gradient of decay / 2 * w^2, as in torch.
+    """
     target, rate = 3.0, 0.1
     model = nn.Linear(1, 1, bias=False).double()
     with torch.no_grad():
         model.weight.fill_(1.0)
     w, m, v, expected = 1.0, 0.0, 0.0, []
     for t in range(1, 7):
-        gradient = 2 * (w - target)
+        gradient = 2 * (w - target) + decay * w
         m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
         w -= rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8)
         expected.append(w)
@@ -60,7 +64,7 @@ def test_updates_follow_adam_as_kingma_and_ba_print_it() -> None:
         model.weight.item()
         for _ in train_locally(
             model,
-            LocalTraining(epochs=2, batch_size=1, learning_rate=rate),
+            LocalTraining(epochs=2, batch_size=1, learning_rate=rate, weight_decay=decay),
             sequence=lambda epoch: np.arange(3),
             loss=lambda net, rows: (net.weight - target).square().sum(),
             noise=int,
