@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from data_partition.columns import by_number
 from data_partition.command import summarize
 from data_partition.options import Ratios
-from data_partition.own import Images, write_splits
+from data_partition.own_arrays import Images, write_splits
 from data_partition.picture_files import UnclearPictureError, opened, rgb
 from data_partition.split_files.meta import SPLITS
 from fedml_spurious.common.arrays import IndexArray

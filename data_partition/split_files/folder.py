@@ -160,6 +160,16 @@ class SplitFolder:
 _COLUMNS = tuple(Samples.__dataclass_fields__)
 
 
+def _refuse_fedmls(folder: Path) -> None:
+    """Refuse HDF5 files as FedML's loaders read them, such as those of fed_emnist."""
+    for path in sorted(folder.glob("*_train.h5")):
+        raise InputError(
+            f"{path}: has no description of ours beside it. If it is FedML's own HDF5 (fed_emnist, "
+            "fed_cifar100), it tells no spurious feature: load it with FedML, and write the loaders with "
+            "data_partition.own.from_fedml, which is told it"
+        )
+
+
 def _find_meta(folder: Path, name: str | None) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one with client split files")
@@ -175,6 +185,7 @@ def _find_meta(folder: Path, name: str | None) -> Path:
             f"{', '.join(names)}.{hint}"
         )
     if not found:
+        _refuse_fedmls(folder)
         raise InputError(
             f"{folder}: holds no *{META_SUFFIX}, so no finished client splits; "
             "make some with `fedml-spurious partition NAME --out DIR`"

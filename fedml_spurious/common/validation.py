@@ -14,6 +14,9 @@ from fedml_spurious.common.words import counted, without_addresses
 _SHOWN = 300  # characters of a value
 FLOAT_AS_TEXT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 
+# Settings that are ids of clients, whose leading zeros are part of them.
+_IDS = {"clients", "silo_clients"}
+
 # What pydantic expects, in words for people who write YAML and no Python.
 _EXPECTED = {
     "bool_parsing": "true or false",
@@ -121,6 +124,8 @@ def _explain(
     if isinstance(value, (dict, BaseModel)) and not kind.endswith(("_type", "_short", "_long")):
         return where + " or ".join(expected)
     hint = ""
+    if kind == "string_type" and type(value) is int and set(location) & _IDS:
+        hint = '. Quote ids: YAML reads 0010 as the number 8; write ["0010"]'
     if kind.endswith("_type") and isinstance(value, str) and FLOAT_AS_TEXT.fullmatch(value):
         hint = f". YAML reads {value} as text: write {float(value)!r} or {_with_point(value)}"
     return f"{where}expected {' or '.join(expected)}, got {_describe(value)}{hint}"

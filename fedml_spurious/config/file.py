@@ -15,6 +15,7 @@ from data_partition.registry import PARTITIONS
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.validation import FLOAT_AS_TEXT, problems_of, report
 from fedml_spurious.common.yaml_files import parse_yaml, read_yaml
+from fedml_spurious.config.fedml_keys import take_fedml, unwrap
 from fedml_spurious.config.settings import Settings, settings_type
 
 
@@ -72,15 +73,19 @@ def check_settings(content: Mapping[str, Any], *, source: str) -> Settings:
     Raises:
         InputError: settings are wrong; the text names all of them.
     """
+    content, problems = take_fedml(content)
     experiment = content.get("experiment_args")
     methods = experiment.get("methods") if isinstance(experiment, dict) else None
     own = tuple(m for m in methods if isinstance(m, str)) if isinstance(methods, list) else ()
     model = settings_type(own)
     try:
-        return model.model_validate(content)
+        checked = model.model_validate(content)
     except ValidationError as error:
-        problems = problems_of(error, model, open_sections=_open_sections(content))
+        problems += problems_of(error, model, open_sections=_open_sections(content))
         raise InputError(report(problems, source=source)) from error
+    if problems:
+        raise InputError(report(problems, source=source))
+    return checked
 
 
 def _open_sections(content: Mapping[str, Any]) -> dict[str, Iterable[str]]:
@@ -98,7 +103,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         got = "an empty file" if content is None else f"a {type(content).__name__}"
         raise InputError(f"{path}: expected sections such as train_args with keys below them, got {got}")
     # An empty section is a section with its defaults.
-    return {name: {} if section is None else section for name, section in content.items()}
+    return unwrap({name: {} if section is None else section for name, section in content.items()}, str(path))
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
