@@ -1,54 +1,63 @@
-"""Our trainer and aggregator in FedML's own runner, over MPI, as any FedML user would use them.
+"""FedAvg and then personalization in FedML's own runner over MPI, as any FedML user would have it.
 
 Make the splits, then start one process for the server and one for each client of a round:
 
-    fedml-spurious partition colored_mnist --source digits --clients 10 --out splits
-    mpirun -np 3 python examples/fedml_mpi/train.py --cf examples/fedml_mpi/fedml_config.yaml
+    fedml-spurious partition colored_mnist --source digits --clients 3 --out splits
+    mpirun -np 4 python examples/fedml_mpi/train.py --cf examples/fedml_mpi/fedml_config.yaml
 
-``fedml.init()`` would do for the arguments too, but it asks FedML's platform for its configuration at every
-start; this example opens no connection. ``FedMLRunner`` writes a small trace file below ``~/.fedml``.
+It writes ``runs/fedml_mpi``, to the same rows as
+
+    fedml-spurious run --cf examples/fedml_mpi/fedml_config.yaml --set comm_args.backend=sp
+
+``prepare`` stands where a FedML program calls ``fedml.init(args)``, which would do too, and asks FedML's
+platform for its configuration at every start. ``FedMLRunner`` writes a small trace file below ``~/.fedml``.
 """
 
 from __future__ import annotations
 
-import logging
+import argparse
 from pathlib import Path
 
 import fedml
-from fedml.arguments import Arguments, load_arguments
-from mpi4py import MPI
+import torch
+from fedml.arguments import load_arguments
+from rich.console import Console
 
 from data_partition.split_files.folder import SplitFolder
-from fedml_spurious.fedml_adapter import SpuriousAggregator, SpuriousTrainer
+from fedml_spurious.fedml_adapter import PersonalizingAggregator, PersonalizingTrainer
+from fedml_spurious.fedml_adapter.arguments import personalization_rounds
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
+from fedml_spurious.fedml_adapter.failures import one_error
+from fedml_spurious.fedml_adapter.offline import prepare
 from fedml_spurious.learning.models import build_model
-
-
-def with_ranks(args: Arguments) -> Arguments:
-    """Tell FedML which process this is."""
-    args.comm = MPI.COMM_WORLD
-    args.process_id = args.rank = args.comm.Get_rank()
-    args.worker_num = args.comm.Get_size()
-    args.role = "client" if args.rank else "server"
-    return args
+from fedml_spurious.results.run_table import show_table
 
 
 def main() -> None:
-    """Train as the configuration behind ``--cf`` says."""
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    args = with_ranks(load_arguments("simulation", "MPI"))
-    device = fedml.device.get_device(args)
-    folder = SplitFolder(Path(args.data_cache_dir), name=args.dataset)
-    dataset = fedml_dataset(folder, folder.client_ids, batch_size=args.batch_size)
-    model = build_model(
-        args.model,
-        num_classes=folder.num_classes,
-        image_shape=folder.image_shape,
-        fc_width=args.fc_width,
-        seed=args.random_seed,
-    )
-    trainer, aggregator = SpuriousTrainer(model, args), SpuriousAggregator(model, args)
-    fedml.FedMLRunner(args, device, dataset, model, trainer, aggregator).run()
+    """Train and personalize as the configuration behind ``--cf`` says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output", type=Path, default=Path("runs/fedml_mpi"))
+    output = parser.parse_known_args()[0].output
+    args = load_arguments("simulation", "MPI")
+    with one_error(args):
+        prepare(args)
+        torch.set_num_threads(args.threads)
+        args.comm_round += personalization_rounds(args)  # FedML counts them too
+        device = fedml.device.get_device(args)
+        data = SplitFolder(Path(args.data_cache_dir), name=args.dataset)
+        dataset = fedml_dataset(data, data.client_ids, batch_size=args.batch_size)
+        model = build_model(
+            args.model,
+            num_classes=data.num_classes,
+            image_shape=data.image_shape,
+            fc_width=args.fc_width,
+            seed=args.random_seed,
+        )
+        trainer = PersonalizingTrainer(model, args, data, folder=output / f"rank{args.rank}")
+        aggregator = PersonalizingAggregator(model, args, data)
+        fedml.FedMLRunner(args, device, dataset, model, trainer, aggregator).run()
+        if args.rank == 0:
+            show_table(Console(), aggregator.write(output))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import nn
 
-from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.inputs import initial_network
@@ -19,6 +18,7 @@ from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.batchnorm import recalibrated
 from fedml_spurious.learning.client_data import (
+    ClientSource,
     Labelled,
     SampleCache,
     TestData,
@@ -72,7 +72,7 @@ class ClientStep:
     def __init__(
         self,
         settings: Settings,
-        data: SplitFolder,
+        data: ClientSource,
         model: nn.Module,
         client: str,
         *,
@@ -231,7 +231,7 @@ class ClientStep:
         if model is not None:
             cells |= self.measure(model)
         return ClientResult(
-            dataset=self.data.meta.name,
+            dataset=self.data.name,
             method=key.method,
             fl_seed=key.fl_seed,
             p_seed=key.p_seed,

@@ -50,7 +50,7 @@ class ClientDirections:
 
     def run(self, runner: TaskRunner) -> Directions:
         """The pseudo-gradient over all training samples, the gradients over the first of them."""
-        settings, data = runner.settings, runner.data
+        settings, data = runner.settings, runner.files
         with data.sealed():
             samples = data.load(self.client, "train")
         x, y = to_tensors(samples.image, samples.label, runner.device)

@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import nn
 
-from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.progress import Stage, stage
 from fedml_spurious.common.storage import append_csv, read_json, tidy_csv, write_json
@@ -26,6 +25,7 @@ from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import MeasureGlobal, Workers, in_order
 from fedml_spurious.learning.checkpoints import load_checked, load_tensors, save_tensors
+from fedml_spurious.learning.client_data import ClientSource
 from fedml_spurious.learning.fedavg import Round
 from fedml_spurious.learning.metrics import EMPTY
 from fedml_spurious.learning.state_dicts import copy_state
@@ -37,7 +37,7 @@ ROUND_COLUMNS = (
 )  # fmt: skip
 
 
-def identity(settings: Settings, data: SplitFolder, fl_seed: int) -> dict[str, Any]:
+def identity(settings: Settings, data: ClientSource, fl_seed: int) -> dict[str, Any]:
     """What determines a global model, and the SHA-256 of that."""
     determinants = {
         "data": data.fingerprint,

@@ -20,6 +20,7 @@ from fedml_spurious.common.progress import stage
 from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.learning.client_data import ClientSource
 from fedml_spurious.learning.models import IMAGE_SIZES, build_model
 from fedml_spurious.learning.network_trial import SmallestBatch, made_up_images, try_network
 from fedml_spurious.learning.training import minibatches
@@ -69,7 +70,7 @@ def _open(settings: Settings, folder: RunFolder, console: Console, fl_seed: int)
         return SplitFolder(place, name=chosen.dataset)
 
 
-def initial_network(settings: Settings, data: SplitFolder, fl_seed: int) -> nn.Module:
+def initial_network(settings: Settings, data: ClientSource, fl_seed: int) -> nn.Module:
     """The network with the initial weights of a federated seed, on the CPU."""
     return build_model(
         settings.model_args.model,
@@ -112,7 +113,7 @@ def choose_clients(folder: SplitFolder, wanted: tuple[str, ...] | None, name: st
     return tuple(sorted(clients))
 
 
-def require_samples(folder: SplitFolder, client: str, splits: tuple[str, ...], name: str) -> None:
+def require_samples(folder: ClientSource, client: str, splits: tuple[str, ...], name: str) -> None:
     """Make sure that a client has samples in these splits.
 
     Raises:

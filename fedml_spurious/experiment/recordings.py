@@ -154,7 +154,7 @@ class _Look:
     """What is measured on one client's biased test images."""
 
     def __init__(self, runner: TaskRunner, step: ClientStep, task: RecordClient) -> None:
-        self._step, self._task, self._meta = step, task, runner.data.meta
+        self._step, self._task, self._meta = step, task, runner.files.meta
         self._device, self._limit = runner.device, runner.settings.analysis_args.samples
         self._samples = runner.data.load(task.client, "test")
 

@@ -10,7 +10,7 @@ number of processes changes no result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -23,12 +23,17 @@ from fedml_spurious.common.errors import DivergedError, MethodError, RunError
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import ClientStep, client_model
-from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.learning.attacks import SuccessCount, count_successes
 from fedml_spurious.learning.batchnorm import LayerSums, layer_sums
-from fedml_spurious.learning.client_data import Labelled, SampleCache, load_test_data, load_training_data
+from fedml_spurious.learning.client_data import (
+    ClientSource,
+    Labelled,
+    SampleCache,
+    load_test_data,
+    load_training_data,
+)
 from fedml_spurious.learning.fedavg import Round
 from fedml_spurious.learning.metrics import Evaluation, evaluate
 
@@ -165,7 +170,7 @@ class TaskRunner:
     def __init__(
         self,
         settings: Settings,
-        data: SplitsBySeed,
+        data: Mapping[int, ClientSource],
         device: torch.device,
         silo_store: ResultStore | None = None,
     ) -> None:
@@ -181,9 +186,17 @@ class TaskRunner:
         return self._require_use()[0]
 
     @property
-    def data(self) -> SplitFolder:
+    def data(self) -> ClientSource:
         """The client split files of its federated seed."""
         return self.splits[self._require_use()[1]]
+
+    @property
+    def files(self) -> SplitFolder:
+        """The same, for tasks that read its description too; samples that come from loaders have none."""
+        data = self.data
+        if not isinstance(data, SplitFolder):
+            raise ValueError(f"{data.name} has no split files")
+        return data
 
     def _require_use(self) -> tuple[nn.Module, int]:
         if self._in_use is None:

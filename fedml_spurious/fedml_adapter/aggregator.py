@@ -11,10 +11,12 @@ import torch
 from fedml.core import ServerAggregator
 from torch import Tensor, nn
 
-from fedml_spurious.fedml_adapter.arguments import read_arguments
-from fedml_spurious.fedml_adapter.trainer import collect
+from fedml_spurious.fedml_adapter.arguments import read_arguments, require_an_end
+from fedml_spurious.fedml_adapter.failures import Failures
+from fedml_spurious.fedml_adapter.notes import Notes, separate, with_notes
+from fedml_spurious.fedml_adapter.trainer import collect, load_weights
 from fedml_spurious.learning.metrics import EMPTY, evaluate
-from fedml_spurious.learning.state_dicts import copy_state, load_state
+from fedml_spurious.learning.state_dicts import copy_state
 from fedml_spurious.learning.weighted_sum import average
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ class SpuriousAggregator(ServerAggregator):  # type: ignore[misc]  # FedML has n
     def __init__(self, model: nn.Module, args: Any) -> None:
         super().__init__(model, args)
         self.settings = read_arguments(args)
+        require_an_end(args)
+        self.failures = Failures(args)
 
     # FedML's cross-silo runner takes a plain dictionary for one with a model for every client.
 
@@ -41,24 +45,46 @@ class SpuriousAggregator(ServerAggregator):  # type: ignore[misc]  # FedML has n
         """The global weights, copied to the CPU."""
         return OrderedDict(copy_state(self.model))
 
-    def set_model_params(self, model_parameters: Mapping[str, Tensor]) -> None:
-        """Load global weights; integer buffers stay integers."""
-        load_state(self.model, model_parameters)
+    def set_model_params(self, model_parameters: Mapping[str, Any]) -> None:
+        """Load global weights; integer buffers stay integers.
+
+        Raises:
+            InputError: they are of another network.
+        """
+        with self.failures.caught():
+            if not self.failures.text:
+                load_weights(self.model, model_parameters)
 
     def aggregate(
-        self, raw_client_model_or_grad_list: list[tuple[int, Mapping[str, Tensor]]]
-    ) -> OrderedDict[str, Tensor]:
-        """Average the clients' models; see :func:`fedml_spurious.learning.weighted_sum.average`."""
-        return OrderedDict(average(raw_client_model_or_grad_list))
+        self, raw_client_model_or_grad_list: list[tuple[int, Mapping[str, Any]]]
+    ) -> OrderedDict[str, Any]:
+        """Average the clients' models; see :func:`fedml_spurious.learning.weighted_sum.average`.
+
+        Returns:
+            The global weights; with what went wrong in a process, where something did.
+        """
+        with self.failures.caught():
+            for _, params in raw_client_model_or_grad_list:
+                self.failures.hear(separate(params)[1].failure)
+            if not self.failures.text:
+                return OrderedDict(average(raw_client_model_or_grad_list))
+        return with_notes(self.get_model_params(), Notes(failure=self.failures.text))
 
     def test(
-        self, test_data: Iterable[Any], device: torch.device, args: Any
+        self, test_data: Iterable[Any] | None, device: torch.device, args: Any
     ) -> tuple[float | None, float | None, None, None]:
-        """Accuracy and mean loss of the global model on a loader; FedML's tuple has four places."""
-        self.model.to(device)
-        result = evaluate(self.model, *collect(test_data, device))
-        logger.info("test accuracy %s, loss %s", result.accuracy, result.loss)
-        return result.accuracy, result.loss, None, None
+        """Accuracy and mean loss of the global model on a loader; FedML's tuple has four places.
+
+        Data lists without test data of all clients together have None there, and so is the answer.
+        """
+        if test_data is None:
+            return None, None, None, None
+        with self.failures.caught():
+            self.model.to(device)
+            result = evaluate(self.model, *collect(test_data, device))
+            logger.info("test accuracy %s, loss %s", result.accuracy, result.loss)
+            return result.accuracy, result.loss, None, None
+        return None, None, None, None
 
     def test_all(
         self,
@@ -74,11 +100,12 @@ class SpuriousAggregator(ServerAggregator):  # type: ignore[misc]  # FedML has n
         """
         round_index, every = int(args.round_idx), self.settings.frequency_of_the_test
         if round_index % every == 0 or round_index == self.settings.comm_round - 1:
-            self.model.to(device)
-            total = EMPTY
-            for loader in test_data_local_dict.values():
-                batches = list(loader)
-                if batches:
-                    total += evaluate(self.model, *collect(batches, device))
-            logger.info("round %d: Acc_B %s over all clients", round_index, total.accuracy)
+            with self.failures.caught():
+                self.model.to(device)
+                total = EMPTY
+                for loader in test_data_local_dict.values():
+                    batches = list(loader)
+                    if batches:
+                        total += evaluate(self.model, *collect(batches, device))
+                logger.info("round %d: Acc_B %s over all clients", round_index, total.accuracy)
         return True

@@ -34,6 +34,7 @@ class LocalWorkers:
     """
 
     def __init__(self, settings: Settings, data: SplitsBySeed, device: torch.device) -> None:
+        self.data = data
         self.runner = TaskRunner(settings, data, device)
 
     def train(
@@ -43,7 +44,7 @@ class LocalWorkers:
         # FedML takes seconds to import, which a run that finds its global models finished need not pay.
         from fedml_spurious.fedml_adapter.simulator import SingleProcessSimulator
 
-        settings, data = self.runner.settings, self.runner.splits[fl_seed]
+        settings, data = self.runner.settings, self.data[fl_seed]
         simulator = SingleProcessSimulator(
             fedml_arguments(settings, fl_seed=fl_seed, num_clients=len(data.client_ids)),
             self.runner.device,

@@ -59,20 +59,27 @@ class SingleProcessSimulator:
 
     def run(self) -> None:
         """Run the rounds that are left; the aggregator holds the global model at the end."""
+        end, per_round = self.settings.comm_round, self.settings.client_num_per_round
+        # In the rounds that personalize, all clients are needed.
+        federated = getattr(self.trainer, "federated_rounds", end)
+        self._run(range(self.start_round, federated), per_round)
+        self._run(range(max(self.start_round, federated), end), self.settings.client_num_in_total)
+
+    def _run(self, rounds: range, per_round: int) -> None:
         finished_rounds = run_rounds(
             _FedMLAggregator(self.aggregator),
             self._train,
-            rounds=self._rounds(),
+            rounds=self._told(rounds),
             seed=self.settings.random_seed,
             total=self.settings.client_num_in_total,
-            per_round=self.settings.client_num_per_round,
+            per_round=per_round,
         )
         for finished in finished_rounds:
             if self.after_round is not None:
                 self.after_round(finished)
 
-    def _rounds(self) -> Iterator[int]:
-        for index in range(self.start_round, self.settings.comm_round):
+    def _told(self, rounds: range) -> Iterator[int]:
+        for index in rounds:
             self.args.round_idx = index  # where FedML's classes look for it
             yield index
 

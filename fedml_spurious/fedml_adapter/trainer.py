@@ -12,12 +12,14 @@ from fedml.core import ClientTrainer
 from torch import Tensor, nn
 
 from fedml_spurious.common.blame import users_code
-from fedml_spurious.common.errors import DivergedError
-from fedml_spurious.fedml_adapter.arguments import read_arguments
+from fedml_spurious.common.errors import DivergedError, InputError
+from fedml_spurious.fedml_adapter.arguments import read_arguments, require_an_end
 from fedml_spurious.fedml_adapter.dataset import SplitLoader
+from fedml_spurious.fedml_adapter.failures import Failures
+from fedml_spurious.fedml_adapter.notes import Notes, separate, with_notes
 from fedml_spurious.learning.local_update import update_locally
 from fedml_spurious.learning.metrics import evaluate
-from fedml_spurious.learning.state_dicts import copy_state, load_state
+from fedml_spurious.learning.state_dicts import copy_state, load_state, state_mismatch
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +35,32 @@ def collect(loader: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor
 
     Returns:
         Images (N, 3, H, W) and labels (N,).
+
+    Raises:
+        InputError: there is no sample.
     """
     if isinstance(loader, SplitLoader):
         return loader.split.read_all(device)  # as bytes, and only where they are not there yet
-    images, labels = zip(*loader, strict=True)
+    batches = list(loader)
+    if not batches:
+        raise InputError("a client's loader has no sample; leave the client out, or give it other data")
+    images, labels = zip(*batches, strict=True)
     return torch.cat(images).to(device), torch.cat(labels).to(device)
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load global weights.
+
+    Raises:
+        InputError: they are of another network; the text names the tensors.
+    """
+    mismatch = state_mismatch(model, weights)
+    if mismatch:
+        raise InputError(
+            f"the global weights do not fit the model: {mismatch}. Build the same model in all processes "
+            "(args.model, args.fc_width, number of classes)"
+        )
+    load_state(model, weights)
 
 
 class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no types
@@ -55,15 +78,30 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
     def __init__(self, model: nn.Module, args: Any) -> None:
         super().__init__(model, args)
         self.settings = read_arguments(args)
+        require_an_end(args)
+        self.failures = Failures(args)
         self.last_loss: float | None = None
+        self._given: Mapping[str, Any] = {}
 
-    def get_model_params(self) -> OrderedDict[str, Tensor]:
+    def get_model_params(self) -> OrderedDict[str, Any]:
         """The weights, copied to the CPU: later training does not change them."""
+        if self.failures.text:
+            return with_notes(self._given, Notes(failure=self.failures.text))
         return OrderedDict(copy_state(self.model))
 
-    def set_model_params(self, model_parameters: Mapping[str, Tensor]) -> None:
-        """Load weights; integer buffers arrive as floats from FedML's aggregation and become integers."""
-        load_state(self.model, model_parameters)
+    def set_model_params(self, model_parameters: Mapping[str, Any]) -> None:
+        """Load weights; integer buffers arrive as floats from FedML's aggregation and become integers.
+
+        Raises:
+            InputError: they are of another network.
+        """
+        with self.failures.caught():
+            weights, notes = separate(model_parameters)
+            if self.failures.travel:
+                self._given = weights
+            self.failures.hear(notes.failure)
+            if not self.failures.text:
+                load_weights(self.model, weights)
 
     def train(self, train_data: Iterable[Any], device: torch.device, args: Any) -> None:
         """Train on one client's data in place.
@@ -74,11 +112,17 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
             args: FedML's arguments; only ``round_idx`` is read, the rest was read at construction.
 
         Raises:
+            InputError: the loader has no samples.
             DivergedError: a loss or a weight is not finite; the message says what to lower.
             RunError: the network is of the user's own, and fails; the message says where.
         """
+        with self.failures.caught():
+            if not self.failures.text:
+                self._train(train_data, device, args)
+
+    def _train(self, train_data: Iterable[Any], device: torch.device, args: Any) -> None:
         settings = self.settings
-        client = _client_of(train_data, self.id)
+        client = client_of(train_data, self.id)
         round_index = int(args.round_idx)
         x, y = collect(train_data, device)
         self.model.to(device)
@@ -111,5 +155,6 @@ def _name_of(loader: Any, client: int) -> str:
     return str(loader.split.clients[0]) if isinstance(loader, SplitLoader) else str(client)
 
 
-def _client_of(loader: Any, fallback: int) -> int:
+def client_of(loader: Any, fallback: int) -> int:
+    """Index of the client that a loader is of; ``fallback`` where it does not say."""
     return int(loader.client_index) if hasattr(loader, "client_index") else fallback

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,45 @@ import torch
 from torch import Tensor
 
 from data_partition.split_files.folder import SplitFolder
+
+
+class ClientSource(Protocol):
+    """Where samples of clients come from: split files (``SplitFolder``), or loaders of a FedML program."""
+
+    @property
+    def name(self) -> str:
+        """Data set."""
+
+    @property
+    def client_ids(self) -> tuple[str, ...]:
+        """Ids in FedML's order."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes over the whole federation."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all samples; empty where nothing tells."""
+
+    def index(self, client_id: str) -> int:
+        """Place of a client among ``client_ids``."""
+
+    def count(self, client_id: str, split: str) -> int:
+        """Number of samples of a client in a split."""
+
+    def load(self, client_id: str, split: str) -> Any:
+        """Samples of a client in a split; of loaders :class:`StoredSamples`."""
+
+    def sealed(self) -> AbstractContextManager[None]:
+        """Refuse to read the bias-conflicting test set inside the block."""
+
+    def unsealed(self) -> AbstractContextManager[None]:
+        """Allow a measurement to read every split inside the block."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +87,7 @@ class StoredSamples:
     """Samples of one split of a client as they are kept on a device.
 
     Attributes:
-        image: uint8 in 0..255, shape (n, H, W, 3).
+        image: uint8 in 0..255, shape (n, H, W, 3); or as the networks take them, which loaders give.
         label: classes, shape (n,), int64.
         aligned: whether a sample is bias-aligned, shape (n,), bool.
     """
@@ -63,7 +103,8 @@ class StoredSamples:
 
     def labelled(self) -> Labelled:
         """The samples as the networks take them."""
-        return Labelled(images_of(self.image), self.label)
+        as_given = self.image.is_floating_point()
+        return Labelled(self.image if as_given else images_of(self.image), self.label)
 
 
 class SampleCache:
@@ -108,25 +149,28 @@ class SampleCache:
 
 
 def load_training_data(
-    folder: SplitFolder, client: str, device: torch.device, cache: SampleCache | None = None
+    source: ClientSource, client: str, device: torch.device, cache: SampleCache | None = None
 ) -> TrainingData:
     """Read the training and validation split of a client, from the cache where there is one."""
-    train, val = (_load(folder, client, split, device, cache) for split in ("train", "val"))
+    train, val = (_load(source, client, split, device, cache) for split in ("train", "val"))
     return TrainingData(train.labelled(), train.aligned, val.labelled())
 
 
 def load_test_data(
-    folder: SplitFolder, client: str, device: torch.device, cache: SampleCache | None = None
+    source: ClientSource, client: str, device: torch.device, cache: SampleCache | None = None
 ) -> TestData:
-    """Read both test sets of a client; raises ``SealedError`` while the folder is sealed."""
-    biased, conflicting = (_load(folder, client, split, device, cache) for split in ("test", "test_bc"))
+    """Read both test sets of a client; raises ``SealedError`` while the source is sealed."""
+    biased, conflicting = (_load(source, client, split, device, cache) for split in ("test", "test_bc"))
     return TestData(biased.labelled(), conflicting.labelled())
 
 
 def _load(
-    folder: SplitFolder, client: str, split: str, device: torch.device, cache: SampleCache | None
+    source: ClientSource, client: str, split: str, device: torch.device, cache: SampleCache | None
 ) -> StoredSamples:
-    return (SampleCache(0) if cache is None else cache).load(folder, client, split, device)
+    if isinstance(source, SplitFolder):
+        return (SampleCache(0) if cache is None else cache).load(source, client, split, device)
+    found: StoredSamples = source.load(client, split)
+    return StoredSamples(found.image.to(device), found.label.to(device), found.aligned.to(device))
 
 
 @dataclass(frozen=True)

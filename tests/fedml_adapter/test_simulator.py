@@ -1,12 +1,7 @@
-"""The simulator against FedAvg written out, and its classes in FedML's own MPI runner."""
+"""The simulator against FedAvg written out."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -15,7 +10,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-import yaml
 from fedml.core import ClientTrainer, ServerAggregator
 
 from data_partition.split_files.folder import SplitFolder
@@ -29,7 +23,6 @@ from fedml_spurious.learning.fedavg import Round, sample_clients
 from fedml_spurious.learning.models import build_model
 
 CPU = torch.device("cpu")
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fedml_mpi"
 
 
 def arguments(**changes: Any) -> Namespace:
@@ -268,28 +261,3 @@ def test_a_plain_loader_without_a_client_index_works() -> None:
 def test_wrong_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_arguments(arguments(**changes))
-
-
-def test_the_classes_work_in_fedmls_own_runner_over_mpi(splits: Path, tmp_path: Path) -> None:
-    """The example with 3 ranks; measured accuracies must equal those of our single process."""
-    config = yaml.safe_load((EXAMPLE / "fedml_config.yaml").read_text())
-    config["data_args"]["data_cache_dir"] = str(splits)
-    config["train_args"] |= {"client_num_in_total": 4, "comm_round": 2}
-    config["model_args"]["fc_width"] = 8
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    command = [sys.executable, str(EXAMPLE / "train.py"), "--cf", "config.yaml"]
-    assert mpirun, "mpirun is missing: install the extra mpi"
-    finished = subprocess.run(
-        [mpirun, "--allow-run-as-root", "--oversubscribe", "-np", "3", *command],
-        cwd=tmp_path,
-        env=os.environ | {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    output = finished.stdout + finished.stderr
-    assert finished.returncode == 0, output
-    measured = {int(r): float(a) for r, a in re.findall(r"round (\d+): Acc_B ([\d.]+)", output)}
-    assert sorted(measured) == [0, 1]
-    assert len(re.findall(r"client \d+: training loss", output)) == 4
