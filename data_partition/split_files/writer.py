@@ -240,7 +240,8 @@ class SplitWriter:
 
     def _remove_orphans(self) -> None:
         """Remove drafts of processes that were killed while writing this data set."""
-        pattern = re.compile(rf"\.{re.escape(self.info.name)}_\w+\.h5\.(\d+){re.escape(PARTIAL_SUFFIX)}")
+        name, end = re.escape(self.info.name), re.escape(PARTIAL_SUFFIX)
+        pattern = re.compile(rf"\.{name}_\w+\.(?:h5|json)\.(\d+){end}")
         for path in self.folder.glob(f".{self.info.name}_*{PARTIAL_SUFFIX}"):
             match = pattern.fullmatch(path.name)
             if match and not _is_running(int(match[1])):

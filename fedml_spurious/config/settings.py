@@ -7,10 +7,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError, create_model, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticSerializationError
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.validation import describe_errors, first_problem
+from fedml_spurious.common.words import without_addresses
 from fedml_spurious.config.sections import (
     AnalysisArgs,
     AttackArgs,
@@ -201,13 +202,15 @@ def _check_name(entry: str, name: Any, known: Mapping[str, Any]) -> None:
 
 
 def _defaults(name: str, options: type[MethodSettings]) -> MethodSettings:
+    where = f"experiment_args.methods: {name}: every option of {options.__name__} needs a default that"
     try:
-        return options()
+        defaults = options()
+        defaults.model_dump(mode="json")  # as config.yaml will hold them
     except ValidationError as error:
-        raise InputError(
-            f"experiment_args.methods: {name}: every option of {options.__name__} needs a default that it "
-            f"takes itself ({describe_errors(error)})"
-        ) from None
+        raise InputError(f"{where} it takes itself ({describe_errors(error)})") from None
+    except PydanticSerializationError as error:
+        raise InputError(f"{where} a file can hold ({without_addresses(str(error))})") from None
+    return defaults
 
 
 @cache

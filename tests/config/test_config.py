@@ -209,6 +209,18 @@ def test_the_name_of_a_method_of_ones_own_is_checked(
             "class Mine(Personalizer[MethodSettings]):\n    name, tuning_rule = 'm', 'largest'",
             "tuning_rule 'largest'; expected largest_harmless or most_accurate",
         ),
+        (
+            "unwritable",
+            "class Options(MethodSettings):\n    act: object = print\n"
+            "class Mine(Personalizer[Options]):\n    name, settings_type = 'm', Options",
+            "every option of Options needs a default that a file can hold",
+        ),
+        (
+            "wrong",
+            "class Options(MethodSettings):\n    act: float = 'x'\n"
+            "class Mine(Personalizer[Options]):\n    name, settings_type = 'm', Options",
+            r"a default that it takes itself \(act: expected a number, got text 'x'\)",
+        ),
     ],
 )
 def test_a_module_of_ones_own_that_fails_is_one_clear_error(

@@ -223,10 +223,12 @@ def test_drafts_of_killed_processes_are_removed_and_others_kept(tmp_path: Path) 
     orphan = tmp_path / f".toy_train.h5.{dead.pid}.partial"
     running = tmp_path / f".toy_train.h5.{os.getppid()}.partial"
     foreign = tmp_path / f".toyota_train.h5.{dead.pid}.partial"
-    for path in (orphan, running, foreign):
+    description = tmp_path / f".toy_meta.json.{dead.pid}.partial"
+    for path in (orphan, description, running, foreign):
         path.touch()
     write_toy(tmp_path)
     assert not orphan.exists()
+    assert not description.exists()
     assert running.exists()
     assert foreign.exists()
 
