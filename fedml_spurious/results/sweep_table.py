@@ -67,20 +67,24 @@ def write_index(out: Path, keys: Sequence[str], runs: Sequence[SweptRun]) -> Non
     write_json(path, {"keys": list(keys), "runs": content})
 
 
-def join_sweep(out: Path) -> Path:
-    """Write the table of whatever the runs of a sweep have stored so far.
+def join_sweep(out: Path) -> dict[str, str]:
+    """Write ``sweep.csv`` of whatever the runs of a sweep have stored so far.
 
     Returns:
-        Its path.
+        What is wrong with runs whose files are broken, by their folder; their rows are left out.
 
     Raises:
-        InputError: there is no sweep, or a file is broken.
+        InputError: there is no sweep.
     """
     index = read_json(out / INDEX, "keys", "runs")
-    keys = index["keys"]
-    rows = [row for run in index["runs"] for row in _rows(out, run["folder"], run["cell"])]
-    write_csv(out / TABLE, ["run", *keys, *_KINDS, *COLUMNS], rows)
-    return out / TABLE
+    rows, problems = list[dict[str, Any]](), dict[str, str]()
+    for run in index["runs"]:
+        try:
+            rows += list(_rows(out, run["folder"], run["cell"]))
+        except InputError as error:
+            problems[run["folder"]] = str(error)
+    write_csv(out / TABLE, ["run", *index["keys"], *_KINDS, *COLUMNS], rows)
+    return problems
 
 
 def _rows(out: Path, folder: str, cell: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -103,7 +103,11 @@ class _Sweep:
         try:
             yield
         finally:
-            join_sweep(self.out)
+            problems = join_sweep(self.out)
+        for run in self.runs:
+            problem = problems.get(str(run.folder.relative_to(self.out)))
+            if problem is not None and run.folder not in self.failed:
+                self._note(run, Ended(problem))
 
     def _with_splits(
         self, runs: Sequence[SweepRun], splits: Mapping[Path, Splits], bar: Stage

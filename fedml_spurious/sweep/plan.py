@@ -67,9 +67,10 @@ class SweepRun:
     def is_finished(self) -> bool:
         """Whether everything is there, of just this configuration."""
         # A run writes its LaTeX table last, and removes it first when its configuration changes.
-        if not (self.folder / "table.tex").is_file():
+        config = RunFolder(self.folder).config
+        if not (self.folder / "table.tex").is_file() or not config.is_file():
             return False
-        return RunFolder(self.folder).config.read_text(encoding="utf-8") == config_text(self.settings())
+        return config.read_text(encoding="utf-8") == config_text(self.settings())
 
     def command(self) -> str:
         """The command that runs it alone."""

@@ -155,12 +155,30 @@ def test_rows_of_a_run_that_is_not_finished_are_not_final(swept: Swept, tmp_path
     run = swept.folder / "runs" / "limit=180,lam_adv=0.1" / "fl0"
     (run / "results.csv").rename(tmp_path / "results.csv")
     try:
-        rows = read_rows(join_sweep(swept.folder))
+        assert join_sweep(swept.folder) == {}
+        rows = read_rows(table)
     finally:
         (tmp_path / "results.csv").rename(run / "results.csv")
     kinds = {(row["run"], row["epoch"]) for row in rows if row["final"] == "0"}
     assert kinds == {("runs/limit=180,lam_adv=0.1/fl0", "selected")}
-    assert join_sweep(swept.folder).read_bytes() == before
+    assert join_sweep(swept.folder) == {}
+    assert table.read_bytes() == before
+
+
+def test_a_broken_file_of_one_run_is_named_and_keeps_no_other_from_the_table(swept: Swept) -> None:
+    run = "runs/limit=180,lam_adv=1.0/fl1"
+    broken = swept.folder / run / "personal" / "ft" / "fl1_p0" / "clients.csv"
+    before = broken.read_bytes()
+    broken.write_bytes(before.replace(b",", b";"))
+    try:
+        problems = join_sweep(swept.folder)
+        rows = read_rows(swept.folder / "sweep.csv")
+    finally:
+        broken.write_bytes(before)
+    assert list(problems) == [run]
+    assert str(broken) in problems[run]
+    assert len({row["run"] for row in rows}) == 3
+    assert join_sweep(swept.folder) == {}
 
 
 def test_what_is_wrong_with_any_cell_is_said_before_anything_is_run(swept: Swept, tmp_path: Path) -> None:
