@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FormatStrFormatter, LogFormatterMathtext, LogLocator, NullLocator
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.drawing import Drawing, new_figure, shared_legend
@@ -53,7 +53,8 @@ def draw_figure_7(runs: Sequence[Path]) -> Drawing:
         for axes, pair in zip(panels[2 * place : 2 * place + 2], PAIRS, strict=True):
             if pair in pairs:
                 rows += _draw_distributions(axes, found.dataset, {name: values[name] for name in pair})
-                axes.set_title(f"{data_title(found.runs[0])}: without and with the L2 term")
+                axes.set_title(f"{pair[0]}, and {pair[1]} with the L2 term")
+                axes.set_ylabel(f"{data_title(found.runs[0])}\nshare of samples")
             else:
                 axes.set_axis_off()
     shared_legend(figure, panels)
@@ -93,9 +94,13 @@ def _draw_distributions(
             )
         ]
     axes.axvline(1, color="#7F7F7F", linestyle=":", linewidth=1)
-    axes.set(xscale="log", xlabel="gamma after one epoch", ylabel="share of samples")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.set(xscale="log", xlabel="gamma after one epoch")
+    if largest > 1:
+        axes.xaxis.set_major_locator(LogLocator(numticks=7))
+        axes.xaxis.set_major_formatter(LogFormatterMathtext())
+    else:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.xaxis.set_minor_locator(NullLocator())
     return rows
 

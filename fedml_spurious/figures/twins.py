@@ -39,7 +39,7 @@ def draw(runs: Sequence[Path]) -> Drawing:
         rows += own
         for name, axes in zip(SHOWN, panels[len(SHOWN) * place :], strict=False):
             _draw_panel(axes, own, name)
-            axes.set(title=SHOWN[name], xlabel="epoch", ylabel=f"share of twins, {data_title(found.runs[0])}")
+            axes.set(title=SHOWN[name], xlabel="epoch", ylabel=f"{data_title(found.runs[0])}\nshare of twins")
     shared_legend(figure, panels)
     columns = [
         *KEYS,

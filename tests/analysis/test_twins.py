@@ -36,7 +36,7 @@ def samples() -> Samples:
 
 
 class LooksAt(nn.Module):
-    """Gives class 1 where the right half is lit (shape), or where there is red (colour)."""
+    """Gives class 1 where the right half is lit (shape) or is red (colour), or always class 0 or 2."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
@@ -44,8 +44,10 @@ class LooksAt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         right = x[..., 2:].sum(dim=(1, 2, 3)) > 0
-        one = {"shape": right, "color": x[:, 0].amax(dim=(1, 2)) > 0, "nothing": torch.zeros_like(right)}
-        return torch.stack([~one[self.what], one[self.what]], dim=1).float()
+        none = torch.zeros_like(right)
+        one = {"shape": right, "color": x[:, 0].amax(dim=(1, 2)) > 0}.get(self.what, none)
+        other = ~none if self.what == "neither" else none
+        return torch.stack([~one & ~other, one, other], dim=1).float()
 
 
 def measure(what: str) -> dict[str, float | int | None]:
@@ -69,7 +71,12 @@ def test_a_model_of_the_colour_agrees_with_the_colour() -> None:
     assert accuracies == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1 / 3])
 
 
-def test_a_model_of_neither() -> None:
+def test_a_model_of_a_third_class_agrees_with_nothing() -> None:
+    found = measure("neither")
+    assert found["agree_shape"] == found["agree_color"] == found["acc_own"] == 0
+
+
+def test_a_model_of_one_class() -> None:
     """Three conflicting twins: two red ones of class 0 and the blue one of class 1; all get class 0."""
     found = measure("nothing")
     assert found["flip_palette"] == 0

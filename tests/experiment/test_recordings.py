@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ from running import Finished, invoke, read_rows, without_time
 
 from fedml_spurious.cli import main
 from fedml_spurious.common import storage
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.config.file import check_settings
+from fedml_spurious.experiment.recordings import check_recordings
 
 RECORDED = ("divergence.csv", "gamma.csv", "twins.csv")
 
@@ -128,3 +132,11 @@ def test_what_cannot_be_recorded_is_refused(finished: Finished, tiny: dict[str, 
         assert wrong.exit_code == 2
         assert message in wrong.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_twins_of_what_is_no_colour_are_refused(tiny: dict[str, Any]) -> None:
+    settings = check_settings(tiny | {"analysis_args": {"record": ["twins"]}}, source="test")
+    hair: Any = SimpleNamespace(meta=SimpleNamespace(spurious_names=("not blond", "blond")))
+    with pytest.raises(InputError, match="the spurious feature of colored_mnist is not blond, blond; leave"):
+        check_recordings(settings, {0: hair})
+    check_recordings(check_settings(tiny, source="test"), {0: hair})
