@@ -41,9 +41,9 @@ from data_partition.split_files.federation import Federation
 from data_partition.split_files.meta import client_name
 from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
+from fedml_spurious.common.checksums import sha256_of
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
-from fedml_spurious.common.storage import sha256_of
 from fedml_spurious.common.words import counted
 
 NAME = "celeba_synthetic"

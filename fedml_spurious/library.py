@@ -11,8 +11,8 @@ from torch import nn
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.allocator import reuse_freed_memory
+from fedml_spurious.common.checksums import require_unchanged
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.storage import read_json
 from fedml_spurious.config.file import find_config, load_settings
 from fedml_spurious.experiment.client import ClientStep
 from fedml_spurious.experiment.device import choose_device
@@ -21,6 +21,7 @@ from fedml_spurious.experiment.run import run_experiment
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.fedml_adapter.local_workers import local_workers
 from fedml_spurious.learning.checkpoints import load_checked, load_tensors
+from fedml_spurious.results.budgets import read_budget
 
 
 def run(
@@ -74,6 +75,7 @@ class Run:
         self.folder = RunFolder(Path(folder))
         if not self.folder.config.is_file():
             raise InputError(f"{folder}: is no run folder, it has no config.yaml; give --output of a run")
+        require_unchanged(self.folder.config)
         self.settings = load_settings(self.folder.config)
         self._opened: dict[Path, SplitFolder] = {}
         self.splits = self.splits_of(self.settings.fl_seeds[0])
@@ -136,6 +138,6 @@ class Run:
             self.splits_of(fl_seed),
             self.global_model(fl_seed),
             client,
-            eps=float(read_json(budget, "eps")["eps"]),
+            eps=read_budget(budget).eps,
             fl_seed=fl_seed,
         )

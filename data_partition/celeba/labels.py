@@ -19,8 +19,8 @@ import numpy as np
 from data_partition.listing import what_is_in
 from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
+from fedml_spurious.common.checksums import sha256_of
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.storage import sha256_of
 from fedml_spurious.common.words import counted
 
 FOLDER = "celeba"

@@ -13,8 +13,8 @@ import h5py
 from data_partition.split_files.meta import META_SUFFIX, SPLITS, SplitMeta, read_meta, split_path
 from data_partition.split_files.samples import Samples
 from fedml_spurious.common import advice
+from fedml_spurious.common.checksums import sha256_of
 from fedml_spurious.common.errors import InputError, SealedError
-from fedml_spurious.common.storage import sha256_of
 from fedml_spurious.common.words import counted
 
 SEALED_SPLIT = "test_bc"

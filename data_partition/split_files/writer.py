@@ -29,8 +29,9 @@ from data_partition.split_files.meta import (
 )
 from data_partition.split_files.samples import COLUMN_TYPES, Samples, count_groups
 from fedml_spurious.common import advice
+from fedml_spurious.common.checksums import sha256_of
 from fedml_spurious.common.errors import InputError, RunError
-from fedml_spurious.common.storage import PARTIAL_SUFFIX, require_writable_folder, sha256_of
+from fedml_spurious.common.storage import PARTIAL_SUFFIX, require_writable_folder
 
 _ROWS_PER_CHUNK = 256
 

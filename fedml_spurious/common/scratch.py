@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -23,13 +23,16 @@ def hold_folder(path: Path) -> Iterator[None]:
     """Keep a folder from being written by two runs at once; created where it is absent.
 
     The lock goes with the process, however that ends. Some network file systems have no locks; there nothing
-    is kept. Whoever holds the folder removes the drafts of processes that were killed in it.
+    is kept. Whoever holds the folder removes the drafts of processes that were killed in it. A folder that was
+    created and is still empty at the end is removed again.
 
     Raises:
         InputError: the folder cannot be written, or another process holds it.
     """
-    require_writable_folder(path)
+    created = [folder for folder in (path, *path.parents) if not folder.exists()]
     with ExitStack() as stack:
+        stack.callback(_remove_empty, created)
+        require_writable_folder(path)
         try:
             stack.enter_context(_locked(path))
             sweep_drafts(path)
@@ -41,6 +44,13 @@ def hold_folder(path: Path) -> Iterator[None]:
         except OSError as error:
             logger.info("%s cannot be locked: %s", path, error)
         yield
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, up to one that holds something."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 SCRATCH = ".scratch"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from fedml_spurious.common.checksums import changed, checksums_of, is_unchanged, remedy, unreadable
 from fedml_spurious.common.errors import InputError, RunError
 
 PARTIAL_SUFFIX = ".partial"
@@ -38,6 +38,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
         _flush_to_disk(draft)
+        kept = checksums_of(path)
+        if kept is not None:
+            kept.record(path, draft)
         os.replace(draft, path)
     except OSError as error:
         raise _not_written(path, error) from error
@@ -108,20 +111,22 @@ def append_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, A
     """Let a table grow by rows, which are on the disk when this returns.
 
     Where there is no file, it is made with its header. A kill leaves the table with all rows, or with some of
-    them and half a line. :func:`read_csv` drops that half, and so does the next call.
+    them and half a line. :func:`read_csv` drops what is not whole, and so does the next call.
 
     Raises:
         RunError: it could not be written; the table is as it was.
+        InputError: it is not what its run wrote.
     """
     if not path.exists():
         write_csv(path, columns, rows)
         return
+    content, kept = _csv_text(columns, rows, header=False).encode(), checksums_of(path)
     try:
         with path.open("r+b", buffering=0) as stream:
-            end = _end_of_lines(stream)
+            end = _end_of_lines(stream) if kept is None else kept.record_growth(path, content)
             stream.truncate(end)
             try:
-                _append(stream, _csv_text(columns, rows, header=False).encode())
+                _append(stream, content)
             except OSError:
                 with suppress(OSError):
                     stream.truncate(end)
@@ -152,7 +157,7 @@ def _end_of_lines(stream: io.FileIO) -> int:
 def tidy_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV, atomically, unless the file has these very bytes already."""
     content = _csv_text(columns, rows, header=True)
-    if not path.exists() or path.read_bytes() != content.encode():
+    if not path.exists() or path.read_bytes() != content.encode() or not is_unchanged(path):
         write_text(path, content)
 
 
@@ -165,7 +170,28 @@ def _csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, head
     return buffer.getvalue()
 
 
-_AGAIN = "remove the file and continue with --resume, which makes it again"
+def read_unchanged(path: Path, *, grows: bool = False) -> bytes:
+    """The content of a file that was written here, if it is still that.
+
+    Args:
+        path: the file.
+        grows: whether lines are appended to it, so that half a line at its end is what a kill left, and is
+            dropped; it is damage otherwise.
+
+    Raises:
+        InputError: it cannot be read, or is not what its run wrote.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    kept = checksums_of(path)
+    if kept is None:
+        return content[: content.rfind(b"\n") + 1] if grows else content
+    found = kept.written(path, content, grows=grows)
+    if found is None:
+        raise changed(path)
+    return found
 
 
 def read_csv(path: Path, *, grows: bool = False) -> list[dict[str, str]]:
@@ -177,19 +203,21 @@ def read_csv(path: Path, *, grows: bool = False) -> list[dict[str, str]]:
             dropped; it is damage otherwise.
 
     Raises:
-        InputError: the file cannot be read or is cut short.
+        InputError: the file cannot be read, is cut short, or is not what its run wrote.
     """
+    content = read_unchanged(path, grows=grows)
     try:
-        content = path.read_bytes()
-        text = (content[: content.rfind(b"\n") + 1] if grows else content).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error}); {_AGAIN}") from None
-    if not text.endswith("\n"):
-        raise InputError(f"{path}: broken table, its last line is cut short; {_AGAIN}")
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        text = content.decode()
+        if not text.endswith("\n"):
+            raise InputError(f"{path}: broken table, its last line is cut short; {remedy(path)}")
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}); {remedy(path)}") from None
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
-            raise InputError(f"{path}: broken table, line {number} has another number of cells; {_AGAIN}")
+            raise InputError(
+                f"{path}: broken table, line {number} has another number of cells; {remedy(path)}"
+            )
     return rows
 
 
@@ -201,21 +229,16 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         keys: what it must have.
 
     Raises:
-        InputError: the file cannot be read, or lacks a key.
+        InputError: the file cannot be read, lacks a key, or is not what its run wrote.
     """
+    content = read_unchanged(path)
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); {_AGAIN}") from None
-    if not isinstance(content, dict) or not all(key in content for key in keys):
-        raise InputError(f"{path}: broken, expected {', '.join(keys)}; {_AGAIN}")
-    return content
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); {remedy(path)}") from None
+    if not isinstance(found, dict) or not all(key in found for key in keys):
+        raise InputError(f"{path}: broken, expected {', '.join(keys)}; {remedy(path)}")
+    return found
 
 
 def require_writable_folder(folder: Path) -> None:

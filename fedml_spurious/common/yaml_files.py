@@ -74,15 +74,3 @@ def read_yaml(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from None
     return parse_yaml(text, str(path))
-
-
-def read_sections(path: Path) -> dict[str, dict[str, Any]]:
-    """The ``config.yaml`` of a run: sections with keys below them.
-
-    Raises:
-        InputError: it cannot be read, or is none that a run wrote.
-    """
-    content = read_yaml(path)
-    if not isinstance(content, dict) or not all(isinstance(section, dict) for section in content.values()):
-        raise InputError(f"{path}: is no configuration that a run wrote; expected sections such as data_args")
-    return content

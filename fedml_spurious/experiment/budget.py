@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.storage import read_json, write_json
+from fedml_spurious.common.storage import write_json
+from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.context import RunContext
+from fedml_spurious.experiment.identity import budget_identity
+from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import CountFooled, in_order
 from fedml_spurious.learning.attacks import BudgetSearch, SuccessCount, find_budget
+from fedml_spurious.learning.client_data import ClientSource
+from fedml_spurious.results.budgets import read_budget
 
 logger = logging.getLogger(__name__)
 
@@ -21,20 +25,14 @@ def choose_budget(run: RunContext, fl_seed: int, clients: Sequence[str]) -> floa
     One budget serves all clients: only counts of fooled samples leave a client.
 
     Args:
-        run: the run, whose workers use the global model already; ``budget.json`` beside the model is written,
-            and used where it is there.
+        run: the run, whose workers use the global model already; ``budget.json`` beside the model is written.
         fl_seed: seed of the global model.
         clients: ids of the clients that are personalized.
 
     Returns:
         The budget.
-
-    Raises:
-        InputError: what is stored there is broken, or was found on other clients.
     """
     path = run.folder.global_part(fl_seed) / "budget.json"
-    if path.exists():
-        return _stored_budget(path, clients)
     attack = run.settings.attack_args
 
     def success_rate(eps: float) -> float:
@@ -55,18 +53,32 @@ def choose_budget(run: RunContext, fl_seed: int, clients: Sequence[str]) -> floa
         )
     if not found.in_range:
         logger.warning("%s: the attack's success rate is outside the wanted range: %s", path.parent, found)
-    write_json(
-        path,
-        {"eps": found.eps, "in_range": found.in_range, "trail": found.trail, "clients": list(clients)},
-    )
+    content = {"eps": found.eps, "in_range": found.in_range, "trail": found.trail, "clients": list(clients)}
+    found_for = budget_identity(run.settings, run.data[fl_seed], fl_seed)["sha256"]
+    write_json(path, {**content, "found_for": found_for})
     return found.eps
 
 
-def _stored_budget(path: Path, clients: Sequence[str]) -> float:
-    stored = read_json(path, "eps")
-    if stored.get("clients", list(clients)) != list(clients):  # older versions did not keep them
+def stored_budget(
+    folder: RunFolder, settings: Settings, data: ClientSource, fl_seed: int, clients: Sequence[str]
+) -> float | None:
+    """The budget that was found before; None where there is none.
+
+    Raises:
+        InputError: what is stored is broken, or was found on other clients or with other settings.
+    """
+    path = folder.global_part(fl_seed) / "budget.json"
+    if not path.exists():
+        return None
+    stored = read_budget(path)
+    if stored.clients not in ((), tuple(clients)):  # older versions did not keep them
         raise InputError(
             f"{path}: the budget was found on other clients than those that are personalized now; give "
             "another --output"
         )
-    return float(stored["eps"])
+    if stored.found_for not in (None, budget_identity(settings, data, fl_seed)["sha256"]):
+        raise InputError(
+            f"{path}: the budget was found with other attack_args, data or global model; give another "
+            "--output"
+        )
+    return stored.eps

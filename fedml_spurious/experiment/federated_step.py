@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from fedml_spurious.common.checksums import remedy
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.progress import Stage, stage
-from fedml_spurious.common.storage import append_csv, read_json, tidy_csv, write_json
+from fedml_spurious.common.storage import append_csv, tidy_csv
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import accuracy_cells
 from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.divergence_step import check_divergence, record_divergence
+from fedml_spurious.experiment.identity import claim, global_identity, require_same
 from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import MeasureGlobal, Workers, in_order
-from fedml_spurious.learning.checkpoints import load_checked, load_tensors, save_tensors
+from fedml_spurious.learning.checkpoints import load_tensors, require_state, save_tensors
 from fedml_spurious.learning.client_data import ClientSource
 from fedml_spurious.learning.fedavg import Round
 from fedml_spurious.learning.metrics import EMPTY
-from fedml_spurious.learning.state_dicts import copy_state
+from fedml_spurious.learning.state_dicts import copy_state, load_state
 
 logger = logging.getLogger(__name__)
 
@@ -37,26 +37,52 @@ ROUND_COLUMNS = (
 )  # fmt: skip
 
 
-def identity(settings: Settings, data: ClientSource, fl_seed: int) -> dict[str, Any]:
-    """What determines a global model, and the SHA-256 of that."""
-    determinants = {
-        "data": data.fingerprint,
-        "model": settings.model_args.model_dump(),
-        "training": settings.train_args.model_dump(exclude={"client_num_in_total"}),
-        "measured_every": settings.validation_args.frequency_of_the_test,
-        "fl_seed": fl_seed,
-    }
-    digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
-    return {"sha256": digest, "determined_by": determinants}
+@dataclass(frozen=True)
+class Stored:
+    """What a run folder has of a global model.
+
+    Attributes:
+        rounds: number of finished rounds.
+        state: the weights after them; None where there is no round yet.
+        rows: their rows of ``rounds.csv``; those of a finished model are not read.
+        finished: whether nothing is left to do.
+    """
+
+    rounds: int = 0
+    state: Any = None
+    rows: tuple[dict[str, Any], ...] = ()
+    finished: bool = False
+
+
+def stored_global_model(folder: RunFolder, settings: Settings, data: ClientSource, fl_seed: int) -> Stored:
+    """Read and check what a run folder has of a global model.
+
+    Raises:
+        InputError: it is of other data, settings or another architecture, or is broken.
+    """
+    part = folder.global_part(fl_seed)
+    require_same(part, global_identity(settings, data, fl_seed))
+    network = initial_network(settings, data, fl_seed)
+    model, checkpoint = part / "model.pt", part / "checkpoint.pt"
+    # Rows that somebody removed are in the checkpoint.
+    if model.exists() and (part / "rounds.csv").exists():
+        state = load_tensors(model)
+        require_state(network, state, model)
+        return Stored(settings.train_args.comm_round, state, finished=True)
+    if not checkpoint.exists():
+        return Stored()
+    found = _load_checkpoint(checkpoint, settings.train_args.comm_round)
+    require_state(network, found.state, checkpoint)
+    return found
 
 
 def finished_rounds(folder: RunFolder, settings: Settings, fl_seed: int) -> int:
     """Rounds that need not be run again."""
     part = folder.global_part(fl_seed)
-    if (part / "model.pt").exists():
+    if (part / "model.pt").exists() and (part / "rounds.csv").exists():
         return settings.train_args.comm_round
     if (part / "checkpoint.pt").exists():
-        return int(_load_checkpoint(part / "checkpoint.pt")["rounds"])
+        return _load_checkpoint(part / "checkpoint.pt", settings.train_args.comm_round).rounds
     return 0
 
 
@@ -88,23 +114,21 @@ def train_global_model(run: RunContext, fl_seed: int, bar: Stage) -> nn.Module:
     """
     part = run.folder.global_part(fl_seed)
     data = run.data[fl_seed]
-    _claim(part, identity(run.settings, data, fl_seed))
+    claim(part, global_identity(run.settings, data, fl_seed))
+    stored = stored_global_model(run.folder, run.settings, data, fl_seed)
     model = initial_network(run.settings, data, fl_seed)
-    if (part / "model.pt").exists():
-        check_divergence(run.settings, run.folder, fl_seed, run.settings.train_args.comm_round)
-        load_checked(model, load_tensors(part / "model.pt"), part / "model.pt")
+    if stored.state is not None:
+        load_state(model, stored.state)
+    check_divergence(run.settings, run.folder, fl_seed, stored.rounds)
+    if stored.finished:
         return model.to(run.device)
-    start, rows = 0, list[dict[str, Any]]()
-    if (part / "checkpoint.pt").exists():
-        checkpoint = _load_checkpoint(part / "checkpoint.pt")
-        load_checked(model, checkpoint["model"], part / "checkpoint.pt")
-        start, rows = checkpoint["rounds"], checkpoint["rows"]
-        logger.info("global model fl%d: going on after %d rounds", fl_seed, start)
+    if stored.rounds:
+        logger.info("global model fl%d: going on after %d rounds", fl_seed, stored.rounds)
+    rows = list(stored.rows)
     # A kill may have come after rounds that the last checkpoint does not know, or before its own.
     tidy_csv(part / "rounds.csv", ROUND_COLUMNS, rows)
-    check_divergence(run.settings, run.folder, fl_seed, start)
     recorder = _Recorder(run, fl_seed, rows, bar)
-    run.workers.train(fl_seed, model.to(run.device), start_round=start, after_round=recorder.record)
+    run.workers.train(fl_seed, model.to(run.device), start_round=stored.rounds, after_round=recorder.record)
     save_tensors(part / "model.pt", copy_state(model))
     return model
 
@@ -165,26 +189,20 @@ def measure_global_model(workers: Workers, clients: Sequence[str]) -> dict[str, 
     return accuracy_cells(biased, conflicting)
 
 
-def _claim(part: Path, wanted: Mapping[str, Any]) -> None:
-    """Bind a part of the run folder to what determines it; refuse a part that is bound to something else."""
-    path = part / "identity.json"
-    if not path.exists():
-        write_json(path, wanted)
-        return
-    found = read_json(path, "sha256", "determined_by")
-    if found["sha256"] == wanted["sha256"]:
-        return
-    before, now = found["determined_by"], wanted["determined_by"]
-    changed = [name for name in now if before.get(name) != now[name]]
-    raise InputError(
-        f"{part}: was made from other settings or data (changed: {', '.join(changed)}); give another --output"
-    )
-
-
-def _load_checkpoint(path: Path) -> dict[str, Any]:
+def _load_checkpoint(path: Path, comm_round: int) -> Stored:
     content = load_tensors(path)
-    if not isinstance(content, dict) or not {"rounds", "model", "rows"} <= content.keys():
-        raise InputError(f"{path}: is no checkpoint; remove the file to start this part again")
+    rounds, rows = (content.get(name) if isinstance(content, dict) else None for name in ("rounds", "rows"))
     # Names that are one object are one in the file too, however many times a run was continued.
-    content["rows"] = [{sys.intern(name): value for name, value in row.items()} for row in content["rows"]]
-    return content
+    if (
+        isinstance(rounds, int)
+        and 1 <= rounds <= comm_round
+        and isinstance(rows, list)
+        and [row.get("round") if isinstance(row, dict) else None for row in rows] == list(range(rounds))
+        and all(row.keys() <= set(ROUND_COLUMNS) for row in rows)
+    ):
+        named = tuple({sys.intern(name): value for name, value in row.items()} for row in rows)
+        return Stored(rounds, content.get("model"), named)
+    raise InputError(
+        f"{path}: is no checkpoint of this run; expected 1 to {comm_round} rounds with a row each, and the "
+        f"weights after them; {remedy(path)}"
+    )

@@ -63,7 +63,7 @@ def _open(settings: Settings, folder: RunFolder, console: Console, fl_seed: int)
     title = f"Splits of {chosen.dataset}" + (f", fl{fl_seed}" if settings.own_partitions else "")
     with advising_a_run(chosen.dataset), stage(console, title, total=1) as bar:
         # Without a configuration beside them, splits are left from a run that was refused after making them.
-        started = folder.config.exists()
+        started = folder.is_begun()
         PARTITIONS[chosen.dataset].build(
             chosen.partition.of(fl_seed), raw=raw, out=place, progress=bar.set, overwrite=not started
         )

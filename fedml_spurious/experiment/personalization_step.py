@@ -11,9 +11,10 @@ from torch import nn
 from fedml_spurious.common.progress import Stage, stage
 from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.budget import choose_budget
+from fedml_spurious.experiment.budget import choose_budget, stored_budget
 from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.divergence_step import is_recorded
+from fedml_spurious.experiment.identity import PersonalIdentities
 from fedml_spurious.experiment.recordings import recorded_kinds
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
@@ -62,13 +63,15 @@ def personalize(
     settings = run.settings
     # Silos keep their models for themselves, where the server does not see them.
     in_silos = settings.common_args.training_type == "cross_silo"
+    identities = PersonalIdentities(settings, run.data)
     store = ResultStore(
         run.folder,
         models=settings.personalization_args.save_models and not in_silos,
         trajectories=settings.trajectory_interval > 0,
+        identities=identities,
     )
     tuner = Tuner(settings, store, clients[settings.fl_seeds[0]])
-    executor = _Executor(run, store, models, clients)
+    executor = _Executor(run, store, identities, models, clients)
     untuned = [_tuned(key, tuner) for key in _plan(settings, clients) if key.method not in tuner.grids]
     total = _total(settings, clients, tuner)
     with stage(run.console, "Personal models", total=total, done=0) as bar:
@@ -163,24 +166,38 @@ class _Executor:
     """Does what is not done yet, one global model after the other, and shows how far it is."""
 
     def __init__(
-        self, run: RunContext, store: ResultStore, models: Mapping[int, nn.Module], clients: ClientsBySeed
+        self,
+        run: RunContext,
+        store: ResultStore,
+        identities: PersonalIdentities,
+        models: Mapping[int, nn.Module],
+        clients: ClientsBySeed,
     ) -> None:
-        self.run, self.store, self.models, self.clients = run, store, models, clients
+        self.run, self.store, self.identities, self.models, self.clients = (
+            run,
+            store,
+            identities,
+            models,
+            clients,
+        )
         self._shown: set[ResultKey] = set()
 
     def do(self, wanted: Sequence[ResultKey], bar: Stage) -> None:
         """Do this work."""
-        finished = {key for key in wanted if self.store.has(key)} - self._shown
+        for fl_seed, model in self.models.items():
+            own = [key for key in wanted if key.fl_seed == fl_seed]
+            if own:
+                self._do_seed(fl_seed, model, own, bar)
+
+    def _do_seed(self, fl_seed: int, model: nn.Module, wanted: Sequence[ResultKey], bar: Stage) -> None:
+        eps = self._budget(fl_seed, model)
+        left = [key for key in wanted if not self.store.has(key)]
+        finished = set(wanted) - set(left) - self._shown
         bar.skip(len(finished))
         self._shown |= finished
-        for fl_seed, model in self.models.items():
-            left = [key for key in wanted if key.fl_seed == fl_seed and not self.store.has(key)]
-            if left:
-                self._do_seed(fl_seed, model, left, bar)
-
-    def _do_seed(self, fl_seed: int, model: nn.Module, left: Sequence[ResultKey], bar: Stage) -> None:
+        if not left:
+            return
         self.run.workers.use(model, fl_seed, f"fl{fl_seed}")
-        eps = choose_budget(self.run, fl_seed, self.clients[fl_seed])
         # By client, so that its data and adversarial examples are made once for all methods and seeds.
         by_client = sorted(left, key=lambda key: key.client)
         for task, outcome in self.run.workers.do([Personalize(key, eps) for key in by_client]):
@@ -192,3 +209,15 @@ class _Executor:
             self.run.folder.note("client", **details)
             options = " ".join(f"{name}={value}" for name, value in key.values().items())
             bar.advance(f"fl{fl_seed} client {key.client} {key.method} {options}")
+
+    def _budget(self, fl_seed: int, model: nn.Module) -> float:
+        """The budget, found where it is not there, even if nothing is left to personalize."""
+        known = self.identities.eps
+        if fl_seed not in known:
+            run, clients = self.run, self.clients[fl_seed]
+            eps = stored_budget(run.folder, run.settings, run.data[fl_seed], fl_seed, clients)
+            if eps is None:
+                run.workers.use(model, fl_seed, f"fl{fl_seed}")
+                eps = choose_budget(run, fl_seed, clients)
+            known[fl_seed] = eps
+        return known[fl_seed]

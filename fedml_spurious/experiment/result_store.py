@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fedml_spurious.common.checksums import remedy
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import (
     append_csv,
     link_or_copy,
@@ -15,6 +17,7 @@ from fedml_spurious.common.storage import (
     write_csv,
     write_json,
 )
+from fedml_spurious.experiment.identity import PersonalIdentities, claim, require_same
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.learning.checkpoints import save_tensors
@@ -26,6 +29,9 @@ TRAJECTORY_COLUMNS = (
 
 _DETAILS, _TRAJECTORY = "details.json", "trajectory.csv"
 _SELECTED, _LAST = "clients.csv", "clients_last.csv"
+STORED = (_SELECTED, _LAST, _TRAJECTORY, _DETAILS)
+"""Files of one method with its options and seeds, from which a run goes on."""
+
 _Part = dict[str, ClientResult]
 
 
@@ -40,14 +46,25 @@ class ResultStore:
         folder: the run folder.
         models: whether work is done only when its personal model is there too.
         trajectories: the same of its trajectory.
+        identities: what determines the results; None in a silo, whose results are the server's.
     """
 
-    def __init__(self, folder: RunFolder, *, models: bool = False, trajectories: bool = False) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        models: bool = False,
+        trajectories: bool = False,
+        identities: PersonalIdentities | None = None,
+    ) -> None:
         self.folder, self.models, self.trajectories = folder, models, trajectories
+        self.identities = identities
         self._added: set[ResultKey] = set()  # a method of one's own may tell no trajectory
         self._parts: dict[Path, _Part] = {}
         self._trajectories: dict[Path, set[str]] = {}  # clients in each trajectory.csv
         self._told: dict[Path, dict[str, Any]] = {}  # details.json by folder
+        self._checked: set[Path] = set()
+        self._claimed: set[Path] = set()
 
     def path(self, key: ResultKey) -> Path:
         """Where the work's method, seeds and options are kept."""
@@ -62,7 +79,12 @@ class ResultStore:
         return self._parts[path]
 
     def has(self, key: ResultKey) -> bool:
-        """Whether this work is done."""
+        """Whether this work is done.
+
+        Raises:
+            InputError: what is there is of other settings, or is not what the run wrote.
+        """
+        self._require_same(key)
         row = self._part(self.path(key) / _SELECTED).get(key.client)
         if row is None or key.client not in self._part(self.path(key) / _LAST):
             return False
@@ -78,6 +100,26 @@ class ResultStore:
             self._trajectories[path] = {row["client"] for row in _trajectory_rows(path)}
         return key.client in self._trajectories[path]
 
+    def _require_same(self, key: ResultKey) -> None:
+        path = self.path(key)
+        if self.identities is None or path in self._checked:
+            return
+        require_same(path, self.identities.of(key))
+        eps = self.identities.eps.get(key.fl_seed)
+        for name in (_SELECTED, _LAST):
+            for row in self._part(path / name).values():
+                if (row.method, row.fl_seed, row.p_seed, row.eps) != (
+                    key.method,
+                    key.fl_seed,
+                    key.p_seed,
+                    row.eps if eps is None else eps,
+                ):
+                    raise InputError(
+                        f"{path / name}: client {row.client} has another method, seed or budget (eps) than "
+                        f"this run; {remedy(path / name)}"
+                    )
+        self._checked.add(path)
+
     def _model(self, key: ResultKey) -> Path:
         return self.path(key) / "models" / f"{key.client}.pt"
 
@@ -92,6 +134,9 @@ class ResultStore:
     def add(self, key: ResultKey, outcome: Outcome) -> None:
         """Store an outcome at once; its row of ``clients.csv`` comes last and makes it count as done."""
         path = self.path(key)
+        if self.identities is not None and path not in self._claimed:
+            claim(path, self.identities.of(key))
+            self._claimed.add(path)
         if outcome.trajectory:
             self._add_trajectory(path / _TRAJECTORY, key.client, outcome.trajectory)
         if outcome.details:

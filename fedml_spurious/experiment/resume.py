@@ -8,14 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fedml_spurious.common.checksums import require_unchanged
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.scratch import SCRATCH
 from fedml_spurious.common.storage import PARTIAL_SUFFIX
-from fedml_spurious.common.yaml_files import read_sections
 from fedml_spurious.config.flatten import flatten
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.personalization.options import is_one_value
+from fedml_spurious.results.run_config import read_run_config
 
 # What may differ between a run and its continuation: it does not change the numbers of finished parts.
 _FREE = (
@@ -63,12 +64,14 @@ def check_folder(path: Path, settings: Settings, *, resume: bool) -> RunFolder:
         InputError: the folder holds something else, or another run.
     """
     folder = RunFolder(path)
-    if folder.config.exists():
+    if folder.is_begun():
         if not resume:
             raise InputError(
                 f"{path}: holds a run already. Continue it with --resume, or give another --output"
             )
-        _require_same(folder, settings)
+        # Without its configuration the parts of the run tell what they were made from.
+        if folder.config.exists():
+            _require_same(folder, settings)
     elif _foreign_files(path):
         raise InputError(
             f"{path}: holds files that are no run of ours ({', '.join(_foreign_files(path)[:3])}). "
@@ -88,7 +91,7 @@ def _foreign_files(path: Path) -> list[str]:
 
 
 def _require_same(folder: RunFolder, settings: Settings) -> None:
-    before = read_sections(folder.config)
+    before = read_run_config(folder.config)
     now = settings.model_dump(mode="json", exclude_none=True)
     old, new = flatten(before), flatten(now)
     absent = {key for key in new if key not in old and _may_be_absent(key, before, settings)}
@@ -105,7 +108,17 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
         raise InputError(
             "\n  ".join([f"{folder.path}: holds a run of another configuration", *changed])
             + "\nUse the configuration of that run, or give another --output"
+            + _of_an_edited_file(folder.config)
         )
+
+
+def _of_an_edited_file(config: Path) -> str:
+    """A line about a configuration that the run did not write so; empty where it did, or nobody knows."""
+    try:
+        require_unchanged(config)
+    except InputError as error:
+        return f"\n{error}"
+    return ""
 
 
 def _value(flat: Mapping[Any, Any], key: tuple[str, ...]) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from fedml_spurious.common.errors import InputError, RunError
+from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.logs import log_file
 from fedml_spurious.common.scratch import hold_folder, scratch_folder
 from fedml_spurious.common.streams import take_loss
@@ -24,6 +24,7 @@ from fedml_spurious.experiment.personalization_step import describe_plan, descri
 from fedml_spurious.experiment.recordings import check_recordings, record
 from fedml_spurious.experiment.resume import check_folder
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
+from fedml_spurious.experiment.stored_parts import check_stored_parts
 from fedml_spurious.experiment.tasks import Workers
 from fedml_spurious.experiment.tracking import client_quantiles, require_tracking, table_metrics, tracking
 from fedml_spurious.results.budgets import read_budgets
@@ -67,11 +68,12 @@ def run_experiment(
     with hold_folder(output):
         folder = check_folder(output, settings, resume=resume)
         try:
-            with log_file(folder.log), scratch_folder(output), start_workers() as workers_for:
-                table = _run(settings, folder, device, console, workers_for)
-        except InputError:
-            _leave_no_trace(folder)
-            raise
+            with (
+                log_file(folder.log) as begin_log,
+                scratch_folder(output),
+                start_workers() as workers_for,
+            ):
+                table = _run(settings, folder, device, console, workers_for, begin_log)
         except OSError as error:
             raise RunError(
                 f"{error.filename or output}: {error.strerror or error}. What was finished is kept; free "
@@ -91,11 +93,15 @@ def _run(
     device: torch.device,
     console: Console,
     workers_for: Callable[[SplitsBySeed], Workers],
+    begin_log: Callable[[], None],
 ) -> DatasetTable:
     data = open_data(settings, folder, console)
     clients = check_data(settings, data, device)
     check_recordings(settings, data)
+    check_stored_parts(folder, settings, data, clients)
     workers = workers_for(data)
+    # Everything was found good: from here on the folder is written.
+    begin_log()
     write_config(folder, settings)
     # A client of one partition is another one than the client of that id in another.
     different = {splits: clients[fl_seed] for fl_seed, splits in data.items()}
@@ -121,11 +127,3 @@ def _run(
             folder.note("clients", pair=pair, **quantiles)
         folder.note("table", **table_metrics(table.summaries))
     return table
-
-
-def _leave_no_trace(folder: RunFolder) -> None:
-    """Remove the folder of a run that was refused before it began, unless it holds finished splits."""
-    if not folder.config.exists():
-        folder.log.unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.path.rmdir()

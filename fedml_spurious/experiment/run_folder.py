@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import yaml
 
+from fedml_spurious.common.checksums import CHECKSUMS, keep_checksums
 from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.storage import write_json, write_text
 from fedml_spurious.common.version import __version__
@@ -49,6 +50,10 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved configuration; its presence makes the folder a run."""
         return self.path / "config.yaml"
+
+    def is_begun(self) -> bool:
+        """Whether a run is there, even if somebody removed its configuration."""
+        return self.config.exists() or (self.path / CHECKSUMS).exists()
 
     @property
     def log(self) -> Path:
@@ -121,8 +126,9 @@ def write_config(folder: RunFolder, settings: Settings) -> None:
     Results of another configuration are removed: they are put together anew from the rows that are kept, and
     until then nobody may take them for results of this one.
     """
+    keep_checksums(folder.path)
     content = config_text(settings)
-    if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != content:
+    if not folder.config.exists() or folder.config.read_bytes() != content.encode():
         for name in (*_DERIVED, *_RECORDED):
             (folder.path / name).unlink(missing_ok=True)
         write_text(folder.config, content)

@@ -18,17 +18,28 @@ class Budget(FrozenModel):
         in_range: whether the share of attacks that succeed with it is in the wanted range.
         trail: every budget that was tried and its share in [0, 1]; the last is the one that was taken.
         clients: ids of the clients on whose training samples it was found.
+        found_for: SHA-256 of the global model's settings and the attack's; absent in older runs.
     """
 
-    eps: float
+    eps: float = Field(gt=0, allow_inf_nan=False)
     in_range: bool
     trail: tuple[tuple[float, float], ...] = Field(min_length=1)
     clients: tuple[str, ...] = ()
+    found_for: str | None = None
 
     @property
     def success_rate(self) -> float:
         """Share of the attacks that succeed with the budget, in [0, 1]."""
         return self.trail[-1][1]
+
+
+def read_budget(path: Path) -> Budget:
+    """Read a ``budget.json``.
+
+    Raises:
+        InputError: it is broken, or is not what its run wrote.
+    """
+    return read_stored(path, Budget, expected="the attack's budget that a run stored")
 
 
 def read_budgets(folder: Path) -> dict[str, Budget]:
@@ -40,8 +51,4 @@ def read_budgets(folder: Path) -> dict[str, Budget]:
     Raises:
         InputError: a file is broken.
     """
-    expected = "the attack's budget that a run stored. Remove the file and continue with --resume"
-    return {
-        path.parent.name: read_stored(path, Budget, expected=expected)
-        for path in sorted(folder.glob("global/fl*/budget.json"))
-    }
+    return {path.parent.name: read_budget(path) for path in sorted(folder.glob("global/fl*/budget.json"))}

@@ -123,7 +123,7 @@ def read_decisions(folder: Path, methods: Sequence[str]) -> dict[str, Decision]:
     Raises:
         InputError: a decision is missing or broken.
     """
-    expected = "the decision that tuning stored. Continue the run with --resume, which writes it again"
+    expected = "the decision that tuning stored"
     return {
         method: read_stored(folder / "tuning" / method / "decision.json", Decision, expected=expected)
         for method in methods

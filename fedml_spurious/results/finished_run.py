@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedml_spurious.common.checksums import remedy, require_unchanged
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_json
-from fedml_spurious.common.yaml_files import read_sections
 from fedml_spurious.results.budgets import Budget, read_budgets
 from fedml_spurious.results.decisions import Decision, read_decisions
 from fedml_spurious.results.method_names import GLOBAL
 from fedml_spurious.results.paper import DIGITS, TITLES
 from fedml_spurious.results.rows import RESULT_FILES, ClientResult, Epoch, read_results
+from fedml_spurious.results.run_config import read_run_config
 
 Part = tuple[str, int, int | None]
 """Method, fl_seed and p_seed."""
@@ -85,7 +86,8 @@ def load_run(path: Path, epoch: Epoch = "selected") -> FinishedRun:
             f"{path}: has no {file.name}; an older version made this run, and kept the selected epoch alone. "
             "Leave --epoch out, or make the run again with another --output"
         )
-    config = _read_config(path / "config.yaml")
+    require_unchanged(path / "config.yaml")
+    config = read_run_config(path / "config.yaml")
     results = tuple(read_results(file))
     found = fingerprints(path)
     shared = len(set(found.values())) <= 1
@@ -96,18 +98,6 @@ def load_run(path: Path, epoch: Epoch = "selected") -> FinishedRun:
     return FinishedRun(path, config, results, decisions, read_budgets(path), found, epoch)
 
 
-def _read_config(path: Path) -> Mapping[str, Any]:
-    content = read_sections(path)
-    experiment = content.get("experiment_args", {})
-    for key in ("methods", "fl_seeds", "personalization_seeds"):
-        if not isinstance(experiment.get(key, []), list):
-            raise InputError(
-                f"{path}: experiment_args.{key}: expected a list, got {experiment[key]!r}; expected the "
-                "configuration that a run wrote"
-            )
-    return content
-
-
 def fingerprints(path: Path) -> dict[int, str]:
     """What every global model of the run says of its split files."""
     fingerprints = {}
@@ -116,8 +106,7 @@ def fingerprints(path: Path) -> dict[int, str]:
         fl_seed = found.parent.name.removeprefix("fl")
         if not (isinstance(determined_by, dict) and "data" in determined_by and fl_seed.isdecimal()):
             raise InputError(
-                f"{found}: is broken; expected what determined the global model. Take the run folder from "
-                "where it was written"
+                f"{found}: is broken; expected what determined the global model; {remedy(found)}"
             )
         fingerprints[int(fl_seed)] = str(determined_by["data"])
     return fingerprints

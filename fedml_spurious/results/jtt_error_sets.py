@@ -57,7 +57,7 @@ class _ErrorSets(RootModel[Annotated[dict[str, ErrorSet], Field(min_length=1)]])
 ErrorSets = Mapping[str, ErrorSet]
 """By client."""
 
-_EXPECTED = "the error sets that JTT stored. Continue the run with --resume, which writes them again"
+_EXPECTED = "the error sets that JTT stored"
 
 
 def read_error_sets(run: FinishedRun) -> Mapping[str, ErrorSets]:

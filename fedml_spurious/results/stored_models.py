@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from fedml_spurious.common.checksums import remedy
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.storage import read_unchanged
 from fedml_spurious.common.validation import problems_of
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -19,15 +21,14 @@ def read_stored(path: Path, model: type[Model], *, expected: str) -> Model:
     Args:
         path: the file.
         model: what it holds.
-        expected: end of the message when it does not: what was expected, and what to do.
+        expected: what was expected, for the message when it holds something else.
 
     Raises:
-        InputError: the file cannot be read, or holds something else.
+        InputError: the file cannot be read, holds something else, or is not what its run wrote.
     """
+    content = read_unchanged(path)
     try:
-        return model.model_validate_json(path.read_bytes())
-    except OSError as error:
-        problem = error.strerror or str(error)
+        return model.model_validate_json(content)
     except ValidationError as error:
         problem = problems_of(error, model)[0]
-    raise InputError(f"{path}: cannot be read ({problem}); expected {expected}")
+    raise InputError(f"{path}: cannot be read ({problem}); expected {expected}; {remedy(path)}")

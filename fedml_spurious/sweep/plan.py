@@ -12,7 +12,7 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import load_settings
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.federated_step import identity
+from fedml_spurious.experiment.identity import global_identity
 from fedml_spurious.experiment.inputs import splits_folder
 from fedml_spurious.experiment.run_folder import RunFolder, config_text
 from fedml_spurious.sweep.grid import Axis, Cell, as_json, cell_name, cells_of
@@ -152,7 +152,7 @@ def by_global_model(runs: Sequence[SweepRun]) -> tuple[list[SweepRun], list[tupl
         settings = run.settings()
         place = splits_folder(settings, RunFolder(run.folder), run.fl_seed)
         data = SplitFolder(place, name=settings.data_args.dataset, verify=False)
-        leader = first.setdefault(identity(settings, data, run.fl_seed)["sha256"], run)
+        leader = first.setdefault(global_identity(settings, data, run.fl_seed)["sha256"], run)
         if leader is not run:
             others.append((run, leader.folder))
     return list(first.values()), others

@@ -13,8 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from data_partition.registry import PARTITIONS
+from fedml_spurious.common.checksums import require_unchanged
 from fedml_spurious.common.errors import InputError, RunError
-from fedml_spurious.common.storage import link_or_copy, write_bytes
+from fedml_spurious.common.storage import link_or_copy, read_unchanged, write_bytes
 from fedml_spurious.config.file import load_settings
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.device import choose_device
@@ -93,5 +94,6 @@ def _take_global_model(leader: RunFolder, folder: RunFolder, settings: Settings,
         if not folder.config.exists():  # a folder with a model and no configuration would be no run
             write_config(folder, settings)
         for name in ("identity.json", "rounds.csv"):
-            write_bytes(target / name, (source / name).read_bytes())
+            write_bytes(target / name, read_unchanged(source / name))
+        require_unchanged(source / "model.pt")
         link_or_copy(source / "model.pt", target / "model.pt")

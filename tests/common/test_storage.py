@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fedml_spurious.common import storage
+from fedml_spurious.common.checksums import sha256_of
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.seeds import Purpose, generator, integer_seed
 from fedml_spurious.common.storage import (
@@ -17,7 +18,6 @@ from fedml_spurious.common.storage import (
     atomic_path,
     read_csv,
     require_writable_folder,
-    sha256_of,
     write_csv,
     write_text,
 )

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.yaml_files import parse_yaml, read_sections, read_yaml
+from fedml_spurious.common.yaml_files import parse_yaml, read_yaml
+from fedml_spurious.results.run_config import read_run_config
 
 
 @pytest.mark.parametrize(
@@ -71,4 +72,4 @@ def test_files_that_are_no_text_are_refused(tmp_path: Path) -> None:
         read_yaml(tmp_path)
     path.write_text("a: 5")
     with pytest.raises(InputError, match="is no configuration that a run wrote"):
-        read_sections(path)
+        read_run_config(path)

@@ -181,11 +181,36 @@ def test_a_whole_number_in_a_grid_is_the_value_that_was_tried(
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("global/fl0/budget.json", "{", "cannot be read as JSON"),
-        ("global/fl0/budget.json", "{}", "broken, expected eps; remove the file and continue"),
-        ("global/fl0/budget.json", '{"eps": 0.03, "clients": ["0001"]}', "was found on other clients"),
+        ("global/fl0/budget.json", "{", "Invalid JSON"),
+        ("global/fl0/budget.json", "[" * 9999, "Invalid JSON"),
+        ("global/fl0/budget.json", "{}", "eps: Field required); expected the attack's budget"),
+        ("global/fl0/budget.json", '{"eps": NaN, "in_range": true, "trail": [[1, 1]]}', "budget.json"),
+        (
+            "global/fl0/budget.json",
+            '{"eps": 0.03, "in_range": true, "trail": [[0.03, 1]], "clients": ["0001"]}',
+            "was found on other clients",
+        ),
         ("global/fl0/identity.json", "[]", "broken, expected sha256, determined_by"),
-        ("global/fl0/checkpoint.pt", [1, 2], "is no checkpoint; remove the file"),
+        (
+            "global/fl0/identity.json",
+            '{"sha256": 1, "determined_by": 5}',
+            "is broken; expected what determined",
+        ),
+        ("global/fl0/identity.json", "[" * 9999, "cannot be read as JSON"),
+        ("global/fl0/checkpoint.pt", [1, 2], "is no checkpoint of this run"),
+        ("global/fl0/checkpoint.pt", {"rounds": -5, "rows": [], "model": {}}, "is no checkpoint of this run"),
+        ("global/fl0/checkpoint.pt", {"rounds": 1, "rows": [5], "model": {}}, "is no checkpoint of this run"),
+        (
+            "global/fl0/checkpoint.pt",
+            {"rounds": 1, "rows": [{"round": 0}], "model": None},
+            "holds no weights; expected tensors by name",
+        ),
+        ("global/fl0/model.pt", torch.zeros(3), "holds no weights; expected tensors by name"),
+        ("global/fl0/model.pt", {"a": 1}, "holds no weights; expected tensors by name"),
+        ("global/fl0/model.pt", "", "cannot be read as a checkpoint"),
+        ("config.yaml", "experiment_args: {methods: 5}", "methods: expected a valid list"),
+        ("config.yaml", "experiment_args: {fl_seeds: [a]}", "fl_seeds.0: expected a valid integer"),
+        ("config.yaml", "[" * 9999, "broken YAML"),
         ("config.yaml", "", "is no configuration that a run wrote"),
         ("config.yaml", "[1]", "is no configuration that a run wrote"),
         ("config.yaml", "experiment_args:\n", "is no configuration that a run wrote"),
@@ -201,10 +226,13 @@ def test_a_whole_number_in_a_grid_is_the_value_that_was_tried(
 def test_damage_is_named(
     name: str, content: Any, expected: str, again: Callable[..., Result], tmp_path: Path
 ) -> None:
+    """In a run of an older version, which kept no checksums."""
     path = tmp_path / "run" / name
-    if isinstance(content, list):
+    (tmp_path / "run/checksums.jsonl").unlink()
+    if not isinstance(content, (str, bytes)):
         torch.save(content, path)
-        (path.parent / "model.pt").unlink()
+        if name.endswith("checkpoint.pt"):
+            (path.parent / "model.pt").unlink()
     else:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     result = again(experiment_args={"methods": ["global", "ft", "ours", "l2"]})

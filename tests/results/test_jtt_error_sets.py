@@ -121,7 +121,8 @@ def test_a_broken_file_is_named(tmp_path: Path, content: str, problem: str) -> N
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"Error: {run / FILE}: cannot be read ({problem}")
     assert result.stderr.endswith(
-        "expected the error sets that JTT stored. Continue the run with --resume, which writes them again\n"
+        f"expected the error sets that JTT stored; remove the folder {(run / FILE).parent} and continue with "
+        "--resume, which makes it again\n"
     )
 
 

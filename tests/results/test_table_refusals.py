@@ -145,14 +145,16 @@ def _twice(run: Path) -> None:
         (_shorten(0, "x,y\n"), "results.csv: broken table, line 26 has another number of cells"),
         (_without_last_line, "has no row of client 0003 for ours with fl_seed 1 and p_seed 0; write it"),
         (_write_bytes("results.csv", b"\xff\n"), "results.csv: cannot be read as a table"),
-        (_write("config.yaml", "experiment_args: {methods: 5}\n"), "args.methods: expected a list, got 5"),
+        (_write("config.yaml", "experiment_args: {methods: 5}\n"), "methods: expected a valid list, got 5"),
+        (_write("config.yaml", "data_args: {dataset: [1]}\n"), "data_args.dataset: expected a valid string"),
+        (_write("config.yaml", "data_args: 5\n"), "config.yaml: is no configuration that a run wrote"),
         (_write("config.yaml", "data_args: [\n"), "config.yaml: broken YAML in line 2"),
         (_write("config.yaml", "5\n"), "config.yaml: is no configuration that a run wrote"),
         (_write("config.yaml", "data_args: {dataset: celeba_real}\n"), "has colored_mnist, but config.yaml"),
         (_write("global/fl0/identity.json", "{}"), "broken, expected determined_by; remove"),
         (_write("global/fl0/identity.json", '{"determined_by": 1}'), "identity.json: is broken"),
         (_write("global/fl0/identity.json", "{"), "identity.json: cannot be read as JSON"),
-        (_remove("tuning/ours/decision.json"), "decision.json: cannot be read (No such file"),
+        (_remove("tuning/ours/decision.json"), "decision.json: is missing; continue the run"),
         (_write("tuning/ours/decision.json", "{}"), "decision.json: cannot be read (method: missing"),
         (_write("global/fl0/budget.json", "{"), "budget.json: cannot be read (broken JSON"),
         (_write("global/fl0/budget.json", '{"eps": 1}'), "budget.json: cannot be read (in_range: missing"),
@@ -163,7 +165,7 @@ def _twice(run: Path) -> None:
         (
             _write("global/fl0/budget.json", '{"eps": 0.1, "in_range": true, "trail": [0.1]}'),
             "budget.json: cannot be read (trail.0: expected a list, got 0.1); expected the attack's "
-            "budget that a run stored. Remove the file and continue with --resume",
+            "budget that a run stored; remove the file and continue with --resume",
         ),
     ],
 )  # fmt: skip

@@ -23,9 +23,9 @@ from data_partition.split_files.meta import (
 )
 from data_partition.split_files.samples import Samples, alignment
 from data_partition.split_files.writer import SplitWriter, already_there
+from fedml_spurious.common.checksums import sha256_of
 from fedml_spurious.common.ends import signals_end_as_ctrl_c
 from fedml_spurious.common.errors import InputError, RunError
-from fedml_spurious.common.storage import sha256_of
 
 INFO = SplitInfo(
     name="toy",
