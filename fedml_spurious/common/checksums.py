@@ -97,16 +97,33 @@ class Checksums:
             before = self._seen.get(name) or _Version.of_file(path)
         # What is overwritten because it is not what the run wrote is no version of the file.
         kept = before if known is not None and before in (known.now, known.before) else None
+        self._forget(name)
         self._append(name, _Record(_Version.of_file(draft), kept), flush=True)
+
+    def done(self, path: Path, growing: Any = None) -> None:
+        """Note that what :meth:`record` or :meth:`record_growth` announced is on the disk.
+
+        Args:
+            path: the file.
+            growing: what :meth:`record_growth` gave.
+        """
+        name = self._name(path)
+        self._seen[name] = self._records[name].now
+        if growing is not None:
+            self._growing[name] = growing
+
+    def _forget(self, name: str) -> None:
+        # Until a write is done nobody knows what the file holds.
+        self._seen.pop(name, None)
         self._growing.pop(name, None)
 
-    def record_growth(self, path: Path, content: bytes) -> int:
+    def record_growth(self, path: Path, content: bytes) -> tuple[int, Any]:
         """Note that ``content`` is about to be appended to ``path``.
 
         Not flushed to the disk: rows that the power cut off from their line here are dropped, and made again.
 
         Returns:
-            Number of bytes after which the content is to stand.
+            Number of bytes after which the content is to stand, and what :meth:`done` is to be given.
 
         Raises:
             InputError: the file is not what the run wrote.
@@ -118,10 +135,11 @@ class Checksums:
                 raise changed(path)
             self._growing[name], self._seen[name] = hashlib.sha256(whole), _Version.of(whole)
         digest, before = self._growing[name], self._seen[name]
+        self._forget(name)
         digest.update(content)
         now = _Version(digest.hexdigest(), before.size + len(content))
         self._append(name, _Record(now, before), flush=False)
-        return before.size
+        return before.size, digest
 
     def _append(self, name: str, record: _Record, *, flush: bool) -> None:
         line = self._gap + _line(name, record)
@@ -130,7 +148,7 @@ class Checksums:
             stream.flush()
             if flush:
                 os.fsync(stream.fileno())
-        self._records[name], self._seen[name], self._gap = record, record.now, b""
+        self._records[name], self._gap = record, b""
         self.state = _state_of(self.path)
 
     def written(self, path: Path, content: bytes, *, grows: bool = False) -> bytes | None:

@@ -42,6 +42,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if kept is not None:
             kept.record(path, draft)
         os.replace(draft, path)
+        if kept is not None:
+            kept.done(path)
     except OSError as error:
         raise _not_written(path, error) from error
     finally:
@@ -123,7 +125,9 @@ def append_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, A
     content, kept = _csv_text(columns, rows, header=False).encode(), checksums_of(path)
     try:
         with path.open("r+b", buffering=0) as stream:
-            end = _end_of_lines(stream) if kept is None else kept.record_growth(path, content)
+            end, growing = (
+                (_end_of_lines(stream), None) if kept is None else kept.record_growth(path, content)
+            )
             stream.truncate(end)
             try:
                 _append(stream, content)
@@ -131,6 +135,8 @@ def append_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, A
                 with suppress(OSError):
                     stream.truncate(end)
                 raise
+            if kept is not None:
+                kept.done(path, growing)
     except OSError as error:
         raise _not_written(path, error) from error
 
