@@ -26,7 +26,7 @@ FEDML = [
 
 EXTRAS = {
     "mpi": ["mpi4py", "openmpi"],
-    "grpc": ["grpcio"],
+    "grpc": ["grpcio", "msgpack"],
     "tracking": ["wandb==0.13.2", "tensorboardX"],
     "test": ["hypothesis", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "uv"],
     "mutants": ["mutmut>=3.8"],

@@ -23,8 +23,8 @@ def hold_folder(path: Path) -> Iterator[None]:
     """Keep a folder from being written by two runs at once; created where it is absent.
 
     The lock goes with the process, however that ends. Some network file systems have no locks; there nothing
-    is kept. Whoever holds the folder removes the drafts of processes that were killed in it. A folder that was
-    created and is still empty at the end is removed again.
+    is kept. Whoever holds the folder removes the drafts of processes that were killed in it. A folder that
+    was created and is still empty at the end is removed again.
 
     Raises:
         InputError: the folder cannot be written, or another process holds it.

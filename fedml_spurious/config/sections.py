@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -61,6 +62,14 @@ def _has_port(address: str) -> str:
     if not found or not 1 <= int(found[1]) <= 65535:
         raise PydanticCustomError("port", "host:port with a port from 1 to 65535")
     return address
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a host is the loopback interface, and not merely called like its addresses."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 _Address = Annotated[str, AfterValidator(_has_port)]
@@ -307,7 +316,7 @@ class CommArgs(Section):
             raise PydanticCustomError(
                 "address", "grpc_addresses: two ranks have {address}", {"address": twice[0]}
             )
-        outside = [item for item in named if not item.startswith(("127.", "localhost:"))]
+        outside = [item for item in named if not _is_this_machine(item.rpartition(":")[0])]
         if outside and not self.grpc_network:
             raise PydanticCustomError(
                 "network",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.fedml_adapter.processes.handshake import is_introduction
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, grpc_addresses
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def connect(settings: Settings, rank: Rank) -> Endpoint:
         backend=comm.backend,
         timeout=comm.timeout,
         # A killed mpirun takes nobody along; its processes find themselves with another parent.
+        is_hello=is_introduction,
         abandoned=lambda: comm.backend == "MPI" and os.getppid() != parent,
     )
 

@@ -14,6 +14,7 @@ import uuid
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from fedml.core.distributed.communication.base_com_manager import BaseCommunicationManager
@@ -38,6 +39,7 @@ from fedml_spurious.fedml_adapter.processes.wire import array_bytes
 logger = logging.getLogger(__name__)
 
 _LARGEST = {"GRPC": 1000 * 2**20}  # bytes; FedML's limit of a message
+_QUEUED = 100  # messages of a peer that may wait; work comes one at a time
 _IN_THE_MIDDLE = "rank {rank} is in the middle of a run; end all its processes and start all of them again"
 
 
@@ -54,6 +56,7 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         backend: FedML's name of the transport, ``MPI`` or ``GRPC``.
         timeout: seconds of silence after which a peer is given up.
         abandoned: whether whatever started this process is gone, asked several times a second.
+        is_hello: whether the content of a HELLO is one; others are dropped, as whatever cannot be read.
 
     Attributes:
         traffic: number of messages sent, and bytes of arrays in them, by kind.
@@ -68,11 +71,12 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         backend: str,
         timeout: float,
         abandoned: Callable[[], bool] = lambda: False,
+        is_hello: Callable[[Any], bool] = lambda _: True,
     ) -> None:
         self._transport = transport
         self.timeout = timeout
-        self._abandoned = abandoned
-        self._inbox: queue.Queue[Received] = queue.Queue()
+        self._abandoned, self._is_hello = abandoned, is_hello
+        self._inbox: queue.Queue[Received] = queue.Queue(_QUEUED * size)
         self._outboxes: dict[int, queue.Queue[Message]] = {}
         self._sent: Counter[int] = Counter()
         self._received: Counter[int] = Counter()
@@ -100,8 +104,17 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
             self.register_message_receive_handler(str(kind), self._accept)
 
     def _accept(self, message: Message) -> None:
-        sender, kind, number = int(message.get_sender_id()), Kind(message.get_type()), message.get("number")
-        if not self._same_process(sender, kind, message.get("session")):
+        content = message.get(Message.MSG_ARG_KEY_MODEL_PARAMS)
+        number, session = message.get("number"), message.get("session")
+        sender, kind = message.get_sender_id(), Kind(message.get_type())
+        if not (type(number) is int and isinstance(session, str) and isinstance(content, dict)):
+            raise ValueError("expected a number, a session and a content")
+        # Workers talk to rank 0 alone, and rank 0 to the workers.
+        if not 0 <= sender < self.size or (sender == 0) == (self.rank == 0):
+            return
+        if kind is Kind.HELLO and not self._is_hello(content):
+            raise ValueError("a HELLO that introduces nobody")
+        if not self._same_process(sender, kind, session):
             return
         self._last_contact[sender] = time.monotonic()
         # Sending is tried again after a failure, which may have been one on the way back.
@@ -112,16 +125,15 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
             self._refuse(sender, lost.format(rank=sender))
         self._received[sender] = number
         if kind is not Kind.ALIVE:
-            self._inbox.put(Received(sender, kind, message.get(Message.MSG_ARG_KEY_MODEL_PARAMS)))
+            self._inbox.put(Received(sender, kind, content))
 
     def _refuse(self, sender: int, text: str) -> None:
         """End the run from here: what a peer sent shows that it cannot go on."""
-        self._inbox.put(Received(sender, Kind.STOP, {"text": text, "exit": 1}))
+        with suppress(queue.Full):  # then it ends for what waits there
+            self._inbox.put_nowait(Received(sender, Kind.STOP, {"text": text, "exit": 1}))
 
     def _same_process(self, sender: int, kind: Kind, session: str) -> bool:
         """Whether a message is of this run; processes of another one may be talking to the same address."""
-        if not 0 <= sender < self.size:
-            return False
         known = self._sessions.get(sender)
         if known is None and (kind is Kind.HELLO or self.rank != 0):
             self._sessions[sender] = known = session
@@ -140,7 +152,7 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
             content: plain data and arrays, not to be changed afterwards.
 
         Raises:
-            RunError: the message is too large for the transport.
+            RunError: the message is too large for the transport, or too many wait to be sent.
         """
         content = content or {}
         size = array_bytes(content)
@@ -153,11 +165,14 @@ class Endpoint(FedMLCommManager):  # type: ignore[misc]  # FedML has no types
         # FedML writes every other parameter of a message to its log.
         message.add_params(Message.MSG_ARG_KEY_MODEL_PARAMS, content)
         if receiver not in self._outboxes:
-            self._outboxes[receiver] = queue.Queue()
+            self._outboxes[receiver] = queue.Queue(_QUEUED)
             threading.Thread(target=self._send_all, args=(receiver,), daemon=True).start()
         self.traffic["messages"][kind] += 1
         self.traffic["bytes"][kind] += size
-        self._outboxes[receiver].put(message)
+        try:
+            self._outboxes[receiver].put_nowait(message)
+        except queue.Full:
+            raise RunError(f"rank {receiver} takes no messages any more: {_QUEUED} wait for it") from None
 
     def _send_all(self, receiver: int) -> None:
         outbox = self._outboxes[receiver]

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.version import __version__
 from fedml_spurious.common.words import counted
@@ -44,6 +46,27 @@ def introduce(settings: Settings, threads: int) -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
     }
+
+
+class _Introduction(BaseModel):
+    """What :func:`introduce` says."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    settings: dict[str, JsonValue]
+    versions: dict[str, str]
+    threads: int
+    host: str
+    pid: int
+
+
+def is_introduction(content: Any) -> bool:
+    """Whether what came in is what a process says of itself."""
+    try:
+        _Introduction.model_validate(content)
+    except ValidationError:
+        return False
+    return True
 
 
 def require_equal(mine: Mapping[str, Any], other: Mapping[str, Any], rank: int) -> None:
