@@ -23,7 +23,7 @@ from data_partition.split_files.federation import (
     Progress,
     write_federation,
 )
-from data_partition.split_files.meta import SPLITS, SplitInfo
+from data_partition.split_files.meta import MAX_VALUES, SPLITS, SplitInfo
 from data_partition.split_files.samples import alignment
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
@@ -241,6 +241,11 @@ def _integers(column: str, values: npt.ArrayLike) -> IndexArray:
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.integer) or (array.size and array.min() < 0):
         raise InputError(f"{column}: expected whole numbers from 0, got {array.dtype} {array.ravel()[:3]}...")
+    if array.size and array.max() >= MAX_VALUES:
+        raise InputError(
+            f"{column}: {array.max()} (sample {array.argmax()}); at most {MAX_VALUES:,} different values, "
+            "numbered from 0: number them without gaps"
+        )
     return array.astype(np.int64)
 
 

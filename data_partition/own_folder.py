@@ -20,12 +20,13 @@ from data_partition.command import summarize
 from data_partition.options import Ratios
 from data_partition.own_arrays import Images, write_splits
 from data_partition.picture_files import UnclearPictureError, opened, rgb
-from data_partition.split_files.meta import SPLITS
+from data_partition.split_files.meta import MAX_SIDE, SPLITS
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.cli_errors import Command, friendly
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.words import counted
 
+_DIGITS = 18  # of a number; longer ones are names
 _COLUMNS = ("file", "label", "spurious", "client")
 
 
@@ -131,7 +132,7 @@ def _check_row(row: dict[str, str | None], where: str, images: Path) -> None:
 
 def _number(cells: Sequence[str]) -> tuple[IndexArray, tuple[str, ...] | None]:
     """Numbers of the cells and, where these are names, the names in the order of the numbers."""
-    if all(cell.isdecimal() for cell in cells):
+    if all(cell.isdecimal() and len(cell) <= _DIGITS for cell in cells):
         return np.array([int(cell) for cell in cells]), None
     names = sorted(set(cells), key=by_number)
     place = {name: index for index, name in enumerate(names)}
@@ -153,7 +154,9 @@ def _read_image(path: Path, side: int) -> Images:
 )
 @click.option("--name", required=True, help="name of the data set")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder for the split files")
-@click.option("--side", type=click.IntRange(min=1), default=64, show_default=True, help="height and width")
+@click.option(
+    "--side", type=click.IntRange(1, MAX_SIDE), default=64, show_default=True, help="height and width"
+)
 @click.option("--ratios", default="72:8:20", show_default=True, help="train:val:test on every client")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="seed of the draw")
 @click.option("--overwrite", is_flag=True, help="replace splits of the same name")

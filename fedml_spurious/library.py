@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from torch import nn
 
-from data_partition.split_files.folder import SplitFolder
+from data_partition.split_files.folder import SplitFolder, share_seal
 from fedml_spurious.common.allocator import reuse_freed_memory
 from fedml_spurious.common.checksums import require_unchanged
 from fedml_spurious.common.errors import InputError
@@ -89,6 +89,7 @@ class Run:
         place = splits_folder(self.settings, self.folder, self._seed(fl_seed))
         if place not in self._opened:
             self._opened[place] = SplitFolder(place, name=self.settings.data_args.dataset)
+            share_seal(self._opened.values())
         return self._opened[place]
 
     def global_model(self, fl_seed: int | None = None) -> nn.Module:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-
 from data_partition.split_files.meta import META_SUFFIX, SPLITS, SplitMeta, read_meta, split_path
+from data_partition.split_files.reading import open_split, read_client, require_clients, unreadable
 from data_partition.split_files.samples import Samples
 from fedml_spurious.common import advice
 from fedml_spurious.common.checksums import sha256_of
@@ -37,6 +37,7 @@ class SplitFolder:
         client_ids: ids in string order, which is FedML's order.
         num_classes: classes over the whole federation.
         image_shape: (H, W, 3).
+        has_samples: whether the files are there, and not their description alone.
         fingerprint: hexadecimal digest of the content of the four files.
 
     Raises:
@@ -53,7 +54,8 @@ class SplitFolder:
         self._places = {client: place for place, client in enumerate(self.client_ids)}
         self.num_classes = self.meta.num_classes
         self.image_shape = self.meta.image_shape
-        self._seals = 0
+        self._seal = _Seal()
+        self.has_samples = files
         if files:
             self._require_files(verify)
         checksums = "\n".join(f"{split} {self.meta.files[split].sha256}" for split in SPLITS)
@@ -65,19 +67,39 @@ class SplitFolder:
                 f"{self.folder}: only the counts of {self.name} are there (a dry run), no images; "
                 f"make the splits without {advice.option('dry_run')}"
             )
+        again = advice.make_again(self.folder)
         for split in SPLITS:
             path, expected = split_path(self.folder, self.name, split), self.meta.files[split]
             if not path.is_file():
-                raise InputError(f"{path}: missing; make the splits of {self.name} again")
+                raise InputError(f"{path}: missing; {again}")
             size = path.stat().st_size
             if size != expected.bytes:
                 change = "cut short" if size < expected.bytes else "edited"
                 raise InputError(
-                    f"{path}: {change}: {counted(size, 'byte')}, expected {expected.bytes}; make the "
-                    f"splits again"
+                    f"{path}: {change}: {counted(size, 'byte')}, expected {expected.bytes}; {again}"
                 )
-            if verify and sha256_of(path) != expected.sha256:
-                raise InputError(f"{path}: edited or damaged (its checksum differs); make the splits again")
+            try:
+                differs = verify and sha256_of(path) != expected.sha256
+            except OSError as error:
+                raise unreadable(path, error) from error
+            if differs:
+                raise InputError(f"{path}: edited or damaged (its checksum differs); {again}")
+
+    def check(self, clients: Iterable[str] | None = None) -> None:
+        """Compare the samples with their description, but for what the images show.
+
+        Args:
+            clients: whose samples are looked at; all where absent.
+
+        Raises:
+            InputError: they are not as they are described.
+        """
+        for split in SPLITS:
+            path = split_path(self.folder, self.name, split)
+            with open_split(path) as file:
+                require_clients(file, path, self.meta)
+                for client in self.client_ids if clients is None else clients:
+                    read_client(file, path, self.meta, client, split, images=False)
 
     def require_readable(self, client_id: str, split: str) -> None:
         """Make sure that a split may be read now.
@@ -87,7 +109,7 @@ class SplitFolder:
             SealedError: the bias-conflicting test set was asked for inside :meth:`sealed`.
         """
         self._require_known(client_id, split)
-        if self._seals and split == SEALED_SPLIT:
+        if self._seal.closed and split == SEALED_SPLIT:
             raise SealedError(
                 f"client {client_id}: the bias-conflicting test set must not be read while training, "
                 "tuning or selecting"
@@ -111,17 +133,16 @@ class SplitFolder:
         """The samples of one client in one split.
 
         Raises:
-            InputError: there is no such client or split, or the file cannot be read.
+            InputError: there is no such client or split, the file cannot be read, or the samples are not as
+                they are described.
             SealedError: the bias-conflicting test set was asked for inside :meth:`sealed`.
         """
         self.require_readable(client_id, split)
         path = split_path(self.folder, self.name, split)
-        try:
-            with h5py.File(path, "r") as file:
-                group = file[f"examples/{client_id}"]
-                return Samples(**{column: group[column][()] for column in _COLUMNS})
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: client {client_id} cannot be read ({error})") from error
+        with open_split(path) as file:
+            samples = read_client(file, path, self.meta, client_id, split)
+        assert samples is not None  # images were asked for
+        return samples
 
     def _require_known(self, client_id: str, split: str) -> None:
         if split not in SPLITS:
@@ -137,12 +158,15 @@ class SplitFolder:
 
     @contextmanager
     def sealed(self) -> Iterator[None]:
-        """Refuse to read the bias-conflicting test set inside the block; blocks may be nested."""
-        self._seals += 1
+        """Refuse to read the bias-conflicting test set inside the block; blocks may be nested.
+
+        It is the seal of all folders that :func:`share_seal` was given together with this one.
+        """
+        self._seal.closed += 1
         try:
             yield
         finally:
-            self._seals -= 1
+            self._seal.closed -= 1
 
     @contextmanager
     def unsealed(self) -> Iterator[None]:
@@ -150,14 +174,26 @@ class SplitFolder:
 
         Only functions that measure use it; what they read must not come back to what is being trained.
         """
-        seals, self._seals = self._seals, 0
+        seal = self._seal
+        closed, seal.closed = seal.closed, 0
         try:
             yield
         finally:
-            self._seals = seals
+            seal.closed = closed
 
 
-_COLUMNS = tuple(Samples.__dataclass_fields__)
+@dataclass
+class _Seal:
+    """``closed``: how many blocks keep the bias-conflicting test sets from being read."""
+
+    closed: int = 0
+
+
+def share_seal(folders: Iterable[SplitFolder]) -> None:
+    """Let what seals one of these folders seal all: federated seeds may have partitions of their own."""
+    found = list(folders)
+    for folder in found:
+        folder._seal = found[0]._seal
 
 
 def _refuse_fedmls(folder: Path) -> None:

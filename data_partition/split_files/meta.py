@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from fedml_spurious.common import advice
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.frozen_model import FrozenModel
 from fedml_spurious.common.storage import write_json
@@ -26,8 +27,20 @@ TRAINING_SPLITS = SPLITS[:2]
 """What training, tuning and selection may see."""
 
 MAX_CLIENTS = 10_000
+MAX_VALUES = 10_000
+"""Classes, and values of the spurious feature: a network has a weight for each, and a description a name."""
+
+MAX_SIDE = 4096
+"""Height and width of an image."""
+
 META_SUFFIX = "_meta.json"
 _CHECKSUM = "checksum"
+
+
+ClientId = Annotated[str, Field(pattern=r"^[0-9]{4}$")]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Channels = Annotated[int, Field(ge=3, le=3)]
+SampleCount = Annotated[int, Field(ge=0)]
 
 
 class ClientMeta(FrozenModel):
@@ -45,8 +58,16 @@ class ClientMeta(FrozenModel):
     classes: tuple[int, ...]
     color_map: dict[int, int] | None = None
     conflict_map: dict[int, int] | None = None
-    counts: dict[str, int]
-    groups: dict[str, dict[str, int]]
+    counts: dict[str, SampleCount]
+    groups: dict[str, dict[str, SampleCount]]
+
+    @model_validator(mode="after")
+    def _all_splits(self) -> ClientMeta:
+        for name in ("counts", "groups"):
+            absent = [split for split in SPLITS if split not in getattr(self, name)]
+            if absent:
+                raise ValueError(f"{name}: there is no {absent[0]}")
+        return self
 
 
 class FileMeta(FrozenModel):
@@ -81,8 +102,8 @@ class SplitInfo(FrozenModel):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     seed: int = Field(ge=0)
     options: dict[str, Any]
-    num_classes: int = Field(ge=1)
-    image_shape: tuple[int, int, int]
+    num_classes: int = Field(ge=1, le=MAX_VALUES)
+    image_shape: tuple[Side, Side, Channels]
     class_names: tuple[str, ...]
     spurious_names: tuple[str, ...]
     raw: dict[str, str] = Field(default_factory=dict)
@@ -113,8 +134,17 @@ class SplitMeta(SplitInfo):
 
     format_version: int = FORMAT_VERSION
     num_clients: int
-    clients: dict[str, ClientMeta]
+    clients: dict[ClientId, ClientMeta] = Field(min_length=1)
     files: dict[str, FileMeta]
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> SplitMeta:
+        if self.num_clients != len(self.clients):
+            raise ValueError(f"num_clients is {self.num_clients}, and {len(self.clients)} are described")
+        absent = [split for split in SPLITS if self.files and split not in self.files]
+        if absent:
+            raise ValueError(f"files: there is no {absent[0]}")
+        return self
 
     @classmethod
     def of(cls, info: SplitInfo, clients: dict[str, ClientMeta], files: dict[str, FileMeta]) -> SplitMeta:
@@ -161,9 +191,13 @@ def read_meta(path: Path) -> SplitMeta:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise InputError(f"{path}: broken or cut short ({error}); make the splits again") from error
+        text = error.strerror or error
+        raise InputError(
+            f"{path}: cannot be read ({text}); make it readable, or name another folder"
+        ) from error
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError
+        again = advice.make_again(path.parent)
+        raise InputError(f"{path}: broken or cut short ({error}); {again}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: describes no client splits; expected a JSON object")
     version = content.get("format_version")
@@ -173,7 +207,8 @@ def read_meta(path: Path) -> SplitMeta:
             "make the splits again with this version"
         )
     if content.pop(_CHECKSUM, None) != _checksum(content):
-        raise InputError(f"{path}: edited after it was written (its checksum differs); make the splits again")
+        again = advice.make_again(path.parent)
+        raise InputError(f"{path}: edited after it was written (its checksum differs); {again}")
     try:
         return SplitMeta.model_validate_json(json.dumps(content))
     except ValidationError as error:

@@ -51,6 +51,13 @@ def make_anew(folder: object) -> str:
     return f"remove the folder {folder} and continue with --resume, which makes it again"
 
 
+def make_again(folder: object) -> str:
+    """What becomes of split files that are damaged."""
+    if _dataset.get() is None:
+        return "make the splits again"
+    return f"remove the folder {folder} and continue with --resume, which makes it again"
+
+
 def make_elsewhere() -> str:
     """How other split files are made beside those that are there."""
     return "choose another --out or add --overwrite" if _dataset.get() is None else "give another --output"

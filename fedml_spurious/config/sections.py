@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from fedml_spurious.learning.attacks import Attack
 
 FilePath = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
+# Bounds far above any use, below what a library or the memory fails at.
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+GpuNumber = Annotated[int, Field(ge=0, le=1023)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -38,16 +41,14 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 Values = Annotated[
     tuple[int | Annotated[float, Field(allow_inf_nan=False)], ...],
     Field(min_length=1),
     BeforeValidator(_as_tuple),
 ]
 Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
-GpuNumbers = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
-]
+GpuNumbers = Annotated[tuple[GpuNumber, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 Recordings = Annotated[
     tuple[Literal["trajectories", "divergence", "gamma", "twins"], ...], BeforeValidator(_as_tuple)
 ]
@@ -100,7 +101,7 @@ class CommonArgs(Section):
     """
 
     training_type: Literal["simulation", "cross_silo"] = "simulation"
-    random_seed: int = Field(default=0, ge=0)
+    random_seed: Seed = 0
     scenario: Literal["horizontal"] = "horizontal"
     using_mlops: Literal[False] = False
     config_version: str | None = None
@@ -262,9 +263,9 @@ class DeviceArgs(Section):
     """
 
     using_gpu: bool = False
-    gpu_id: int = Field(default=0, ge=0)
+    gpu_id: GpuNumber = 0
     worker_gpus: GpuNumbers | None = None
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
 class CommArgs(Section):
@@ -286,7 +287,7 @@ class CommArgs(Section):
     backend: Literal["sp", "MPI", "GRPC"] = "sp"
     timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 60.0
     start_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 180.0
-    silos: Count | None = None
+    silos: Annotated[int, Field(ge=1, le=10_000)] | None = None
     silo_clients: SiloClients | None = None
     grpc_addresses: Addresses | None = None
     grpc_base_port: int = Field(default=8890, ge=1, le=65000)
@@ -315,6 +316,12 @@ class CommArgs(Section):
         if twice:
             raise PydanticCustomError(
                 "address", "grpc_addresses: two ranks have {address}", {"address": twice[0]}
+            )
+        if self.grpc_addresses is None and self.grpc_base_port + (self.silo_count or 0) > 65535:
+            raise PydanticCustomError(
+                "port",
+                "grpc_base_port: the ports of {silos} silos end above 65535",
+                {"silos": self.silo_count},
             )
         outside = [item for item in named if not _is_this_machine(item.rpartition(":")[0])]
         if outside and not self.grpc_network:
@@ -442,7 +449,7 @@ class PersonalizationArgs(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     clients: Names | None = None
-    trajectory_interval: int = Field(default=0, ge=0)
+    trajectory_interval: int = Field(default=0, ge=0, le=10**9)
     save_models: bool = False
 
     @model_validator(mode="after")

@@ -62,11 +62,8 @@ def _open(settings: Settings, folder: RunFolder, console: Console, fl_seed: int)
     raw = Path(chosen.raw).expanduser() if chosen.raw else None
     title = f"Splits of {chosen.dataset}" + (f", fl{fl_seed}" if settings.own_partitions else "")
     with advising_a_run(chosen.dataset), stage(console, title, total=1) as bar:
-        # Without a configuration beside them, splits are left from a run that was refused after making them.
-        started = folder.is_begun()
-        PARTITIONS[chosen.dataset].build(
-            chosen.partition.of(fl_seed), raw=raw, out=place, progress=bar.set, overwrite=not started
-        )
+        # Other splits that lie there are not this run's to replace.
+        PARTITIONS[chosen.dataset].build(chosen.partition.of(fl_seed), raw=raw, out=place, progress=bar.set)
         return SplitFolder(place, name=chosen.dataset)
 
 
@@ -187,6 +184,8 @@ def _check_splits(settings: Settings, data: SplitFolder, name: str, device: torc
         options = settings.options(method)
         if options is not None:
             settings.method_type(method)(options).check_network(model.to(device), images)
+    if data.has_samples:
+        data.check()
     return clients
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from data_partition.split_files.folder import SplitFolder
+from data_partition.split_files.folder import SplitFolder, share_seal
 from fedml_spurious.common.blame import users_code
 from fedml_spurious.common.errors import DivergedError, MethodError, RunError
 from fedml_spurious.common.travelling import travels
@@ -76,9 +76,11 @@ class CountFooled:
         """Count those that are fooled, among the first ``attack_args.budget_samples``."""
         settings = runner.settings.attack_args
         train = runner.training_samples(self.client)
-        model = client_model(runner.settings, runner.model, train)
+        with runner.data.sealed():
+            model = client_model(runner.settings, runner.model, train)
         limit = settings.budget_samples or len(train)
-        return count_successes(model, train.x[:limit], train.y[:limit], settings.attack(self.eps))
+        with runner.data.sealed():
+            return count_successes(model, train.x[:limit], train.y[:limit], settings.attack(self.eps))
 
 
 @travels
@@ -100,7 +102,9 @@ class BatchNormSums:
 
     def run(self, runner: TaskRunner) -> LayerSums:
         """Sum over all training samples."""
-        return layer_sums(runner.model, self.layer, runner.training_samples(self.client).x)
+        train = runner.training_samples(self.client)
+        with runner.data.sealed():
+            return layer_sums(runner.model, self.layer, train.x)
 
 
 @travels
@@ -174,6 +178,7 @@ class TaskRunner:
         device: torch.device,
         silo_store: ResultStore | None = None,
     ) -> None:
+        share_seal([source for source in data.values() if isinstance(source, SplitFolder)])
         self.settings, self.splits, self.device = settings, data, device
         self.silo_store = silo_store
         self.cache = SampleCache(settings.data_args.cache_mb)

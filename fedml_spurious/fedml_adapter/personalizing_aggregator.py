@@ -13,7 +13,7 @@ from torch import nn
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import write_json
-from fedml_spurious.experiment.federated_step import identity
+from fedml_spurious.experiment.identity import global_identity
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
@@ -147,7 +147,7 @@ class PersonalizingAggregator(ServerAggregator):  # type: ignore[misc]  # FedML 
         run.path.mkdir(parents=True, exist_ok=True)
         write_config(run, steps.settings)
         part = run.global_part(steps.fl_seed)
-        found = identity(steps.settings, steps.data, steps.fl_seed)
+        found = global_identity(steps.settings, steps.data, steps.fl_seed)
         write_json(part / "identity.json", found)
         save_tensors(part / "model.pt", copy_state(self.model))
         budget = steps.budget(self._found.counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from fedml_spurious.common.imports import import_object
 from fedml_spurious.common.seeds import Purpose, integer_seed
 
 IMAGE_SIZES = {"cnn_28x28": 28, "cnn_64x64": 64}
+_TRAINING_BYTES = 16  # of a weight in single precision, its gradient, and the two averages of Adam
 _CHANNELS = {"cnn_28x28": (64, 128), "cnn_64x64": (64, 64)}
 
 
@@ -142,4 +144,21 @@ def _paper_network(
             f"model_args.model: {name} takes {size}x{size} images with 3 channels, the data set has "
             f"{height}x{width} with {channels}; {advice}"
         )
+    _require_memory(_CHANNELS[name], size, fc_width, num_classes)
     return SpuriousCNN(_CHANNELS[name], size, fc_width, num_classes)
+
+
+def _require_memory(channels: tuple[int, int], size: int, fc_width: int, num_classes: int) -> None:
+    """Make sure that this machine has the memory that the network needs.
+
+    Raises:
+        InputError: it has not.
+    """
+    with torch.device("meta"):  # sizes without memory
+        weights = sum(w.numel() for w in SpuriousCNN(channels, size, fc_width, num_classes).parameters())
+    needed, there = weights * _TRAINING_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise InputError(
+            f"model_args.fc_width: {fc_width} makes {weights:,} weights, whose training takes "
+            f"{needed / 2**30:,.1f} GiB, and this machine has {there / 2**30:,.1f}; lower it"
+        )

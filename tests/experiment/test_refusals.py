@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from running import invoke
+from running import Finished, invoke
 
 from fedml_spurious.common.scratch import hold_folder
 
@@ -151,3 +153,78 @@ def test_splits_that_changed_under_a_run_are_noticed(tiny: dict[str, Any], tmp_p
     result = invoke(config, folder, "--resume")
     assert result.exit_code == 2
     assert "was made from other settings or data (changed: data)" in result.output
+
+
+def everything_in(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+REFUSED: list[tuple[str, ...]] = [
+    (),
+    ("--resume", "--set", "data_args.data_cache_dir=OTHER"),
+    ("--resume", "--set", "data_args.data_cache_dir=/nowhere"),
+    ("--resume", "--set", "data_args.data_cache_dir=DAMAGED"),
+    ("--resume", "--set", "data_args.dataset=mine"),
+    ("--resume", "--set", "data_args={dataset: colored_mnist, partition: {source: digits, clients: 3}}"),
+    ("--resume", "--set", "train_args.epochs=2"),
+    ("--resume", "--set", "train_args.client_num_per_round=9"),
+    ("--resume", "--set", "train_args.learning_rate=-1"),
+    ("--resume", "--set", "model_args.fc_width=9"),
+    ("--resume", "--set", "model_args.fc_width=900000000"),
+    ("--resume", "--set", "model_args.model=nowhere:Net"),
+    ("--resume", "--set", "attack_args.steps=3"),
+    ("--resume", "--set", "personalization_args.clients=['0099']"),
+    ("--resume", "--set", "personalization_args.clients=['0001']"),
+    ("--resume", "--set", "personalization_args.epochs=3"),
+    ("--resume", "--set", "experiment_args.fl_seeds=[1]"),
+    ("--resume", "--set", "experiment_args.fl_seeds=[0, 1, 2]", "--set", "device_args.using_gpu=true"),
+    ("--resume", "--set", "experiment_args.methods=[global, ft]"),
+    ("--resume", "--set", "experiment_args.methods=[global, ft, ours, nowhere:Method]"),
+    ("--resume", "--set", "experiment_args.grids.ours.lam_adv=[-1.0]"),
+    ("--resume", "--set", "comm_args.backend=MPI"),
+    ("--resume", "--set", "comm_args.backend=GRPC"),
+    ("--resume", "--set", "comm_args.backend=NCCL"),
+    ("--resume", "--set", "no_such_section.key=1"),
+    ("--resume", "--set", "train_args.epochs"),
+    ("--resume", "--rank", "0", "--role", "server"),
+]
+
+
+@pytest.mark.parametrize("options", REFUSED)
+def test_a_refused_command_leaves_a_finished_run_as_it_was(
+    options: tuple[str, ...], finished: Finished, conflicting_splits: Path, splits: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(splits, damaged)
+    (damaged / "colored_mnist_test_bc.h5").write_bytes(b"")
+    places = {"OTHER": str(conflicting_splits), "DAMAGED": str(damaged)}
+    given = [
+        functools.reduce(lambda text, name: text.replace(name, places[name]), places, o) for o in options
+    ]
+    before = everything_in(finished.folder)
+    result = invoke(finished.config, finished.folder, *given)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert everything_in(finished.folder) == before
+
+
+def test_splits_of_the_user_in_the_place_of_a_run_s_own_are_not_replaced(
+    tiny: dict[str, Any], splits: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(splits, folder / "data")
+    before = everything_in(folder)
+    tiny["data_args"] = {"dataset": "colored_mnist", "partition": {"source": "digits", "clients": 3}}
+    result = invoke(tiny, folder)
+    assert result.exit_code == 2
+    assert "already there, made differently" in result.output
+    assert everything_in(folder) == before
+
+
+def test_a_refused_run_leaves_no_folder_that_was_not_there(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["train_args"]["client_num_per_round"] = 9
+    assert invoke(tiny, tmp_path / "run", "--output", str(tmp_path / "a/b/run")).exit_code == 2
+    assert not (tmp_path / "a").exists()

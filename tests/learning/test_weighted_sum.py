@@ -63,6 +63,23 @@ def test_the_sum_is_exact_in_every_order_and_grouping(grouping: list[list[int]])
         assert actual[place].item() == float(np.float32(float(exact) / sum(counts)))
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("first", [[2.0**60, 1.0], [1.0, 2.0**60]])
+def test_what_the_partial_sums_rounded_away_is_in_the_sum_of_both(
+    order: tuple[int, int], first: list[float]
+) -> None:
+    """2^60 + 1 has no double of its own: the 1 is in the tail of one part, and is all that is left."""
+    parts = (WeightedSum(), WeightedSum())
+    for value in first:
+        parts[0].add(1, {"w": torch.tensor([value])})
+    parts[1].add(1, {"w": torch.tensor([-(2.0**60)])})
+    assert parts[0].tail["w"].item() == 1.0
+    whole = WeightedSum()
+    for index in order:
+        whole.merge(parts[index])
+    assert whole.mean()["w"].item() == float(np.float32(1 / 3))
+
+
 def test_parity_with_fedmls_own_aggregation() -> None:
     """FedML 0.9.6, FedMLAggOperator.agg with the FedAvg optimizer, on every floating-point entry."""
     updates = [(count, copy_state(trained(count, batches=2))) for count in (11, 501, 64)]

@@ -138,7 +138,10 @@ def _open_folder(place: str, order: dict[str, Any]) -> SplitFolder:
         )
     # Checksums of whole files would read the samples of other silos; and what rank 0 made here, it knows.
     trusted = order["clients"] is not None or (made and order["host"] == socket.gethostname())
-    return SplitFolder(folder, name=order["name"], verify=not trusted)
+    opened = SplitFolder(folder, name=order["name"], verify=not trusted)
+    if order["clients"] is not None:  # those of the others rank 0 has looked at
+        opened.check(order["clients"])
+    return opened
 
 
 def _with_gpu(settings: Settings, rank: Rank) -> Settings:

@@ -1,0 +1,124 @@
+"""The arrays of one client out of a split file, compared with what the description says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from data_partition.split_files.meta import SplitMeta
+from data_partition.split_files.samples import COLUMN_TYPES, Samples, count_groups
+from fedml_spurious.common import advice
+from fedml_spurious.common.errors import InputError
+
+
+@contextmanager
+def open_split(path: Path) -> Iterator[Any]:
+    """Open a split file, without a lock: nobody writes to a finished one, and some disks have no locks.
+
+    Raises:
+        InputError: it cannot be opened, or what is read inside the block is broken.
+    """
+    if not path.is_file():  # also a pipe, which would be waited for
+        raise InputError(f"{path}: is missing or no file; {advice.make_again(path.parent)}")
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except InputError:
+        raise
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read ({text}); {advice.make_again(path.parent)}") from error
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file that may not be opened: it may be whole, and is not to be made again."""
+    return InputError(f"{path}: cannot be read ({error.strerror or error}); make it readable for you")
+
+
+def require_clients(file: Any, path: Path, meta: SplitMeta) -> None:
+    """Make sure that an open split file has the clients that are described, and no others.
+
+    Raises:
+        InputError: it has not.
+    """
+    found = set(_group(file, "examples", path))
+    if found != meta.clients.keys():
+        odd = min(found ^ meta.clients.keys())
+        known = "is described and not there" if odd in meta.clients else "is there and not described"
+        raise _mismatch(path, f"client {odd!r} {known}")
+
+
+def read_client(
+    file: Any, path: Path, meta: SplitMeta, client_id: str, split: str, *, images: bool = True
+) -> Samples | None:
+    """Read and check the samples of one client.
+
+    Args:
+        file: the open split file of ``split``.
+        path: of the file, for messages.
+        meta: what the samples have to agree with.
+        client_id: a client that is described.
+        split: name of the split.
+        images: whether to read the images too; without them they are checked as far as their shape tells.
+
+    Returns:
+        The samples; None without images.
+
+    Raises:
+        InputError: they are not as they are described.
+    """
+    group = _group(_group(file, "examples", path), client_id, path)
+    count = meta.clients[client_id].counts[split]
+    columns = {name: _column(group, name, path, client_id) for name in COLUMN_TYPES}
+    for name, column in columns.items():
+        shape = (count, *meta.image_shape) if name == "image" else (count,)
+        # Before anything is read: an array can say that it is larger than any memory.
+        if column.shape != shape or column.dtype != COLUMN_TYPES[name]:
+            raise _mismatch(
+                path,
+                f"client {client_id}, {name}: {column.dtype} of shape {column.shape}, expected "
+                f"{COLUMN_TYPES[name].__name__} of shape {shape}",
+            )
+    arrays = {name: column[()] for name, column in columns.items() if images or name != "image"}
+    for name, limit in (
+        ("label", meta.num_classes),
+        ("spurious", len(meta.spurious_names)),
+        ("aligned", 2),
+    ):
+        values = arrays[name]
+        if len(values) and not (0 <= values.min() and values.max() < limit):
+            odd = values.min() if values.min() < 0 else values.max()
+            raise _mismatch(path, f"client {client_id}: {name} {odd}, expected 0 to {limit - 1}")
+    if count_groups(arrays["label"], arrays["spurious"]) != meta.clients[client_id].groups[split]:
+        raise _mismatch(path, f"client {client_id}: other numbers of samples per class and spurious value")
+    return Samples(**arrays) if images else None
+
+
+def _group(parent: Any, name: str, path: Path) -> Any:
+    """A group that lies in the file itself: links can lead to any other file."""
+    if name not in parent.keys():  # `in` follows links
+        raise _mismatch(path, f"there is no {name!r}")
+    found = parent[name] if isinstance(parent.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(found, h5py.Group):
+        raise _mismatch(path, f"{name!r} is a link or no group")
+    return found
+
+
+def _column(group: Any, name: str, path: Path, client_id: str) -> Any:
+    link = group.get(name, getlink=True) if name in group.keys() else None  # as above
+    found = group[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise _mismatch(path, f"client {client_id}, {name}: is missing, or a link, or kept in another file")
+    return found
+
+
+def _mismatch(path: Path, problem: str) -> InputError:
+    return InputError(
+        f"{path}: {problem}; the samples are not as they are described; {advice.make_again(path.parent)}"
+    )

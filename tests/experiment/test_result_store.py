@@ -1,0 +1,92 @@
+"""Work counts as done when everything that belongs to it is there, and not before."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedml_spurious.common.checksums import keep_checksums
+from fedml_spurious.experiment import result_store
+from fedml_spurious.experiment.result_key import Outcome, ResultKey
+from fedml_spurious.experiment.result_store import TRAJECTORY_COLUMNS, ResultStore
+from fedml_spurious.experiment.run_folder import RunFolder
+from fedml_spurious.personalization import make_method
+from fedml_spurious.results.rows import ClientResult
+
+OPTIONS = make_method("ours", lam_adv=1.0, lam_l2=0.1).settings
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+def key(client: str) -> ResultKey:
+    return ResultKey("ours", 0, 0, client, OPTIONS)
+
+
+def outcome(client: str) -> Outcome:
+    cells: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(ClientResult))
+    cells |= {"dataset": "d", "method": "ours", "fl_seed": 0, "p_seed": 0, "client": client, "acc_b": 0.5}
+    cells |= {name: 1 for name in ("n_train", "n_val", "n_test", "n_test_bc")}
+    row = ClientResult(**cells)
+    steps = tuple(
+        dict.fromkeys(TRAJECTORY_COLUMNS, 0.5) | {"client": client, "epoch": 1, "batch": batch}
+        for batch in range(3)
+    )
+    return Outcome(row, dataclasses.replace(row, acc_b=0.25), steps, {"w": torch.ones(2)}, {"found": 1.0})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "checksums.jsonl")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("with_checksums", [False, True])
+@pytest.mark.parametrize("survived", range(6))
+def test_a_kill_between_any_two_writes_of_an_outcome(
+    survived: int, with_checksums: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row comes last: before it the client is done again, to the same files."""
+    folder, reference = tmp_path / "killed", tmp_path / "whole"
+    for path in (folder, reference):
+        path.mkdir()
+        if with_checksums:
+            keep_checksums(path)
+        ResultStore(RunFolder(path), models=True).add(key("0000"), outcome("0000"))
+    writes = 0
+
+    def counted(write: Any) -> Any:
+        def wrapped(*arguments: Any) -> None:
+            nonlocal writes
+            writes += 1
+            if writes > survived:
+                raise Killed
+            write(*arguments)
+
+        return wrapped
+
+    store = ResultStore(RunFolder(folder), models=True)
+    assert store.has(key("0000"))
+    with monkeypatch.context() as patch:
+        for name in ("append_csv", "write_json", "save_tensors", "append_result"):
+            patch.setattr(result_store, name, counted(getattr(result_store, name)))
+        killed = False
+        try:
+            store.add(key("0001"), outcome("0001"))
+        except Killed:
+            killed = True
+    assert writes == min(survived + 1, 5), "five files of a client"
+    again = ResultStore(RunFolder(folder), models=True)
+    assert again.has(key("0001")) == (not killed)
+    if killed:
+        again.add(key("0001"), outcome("0001"))
+    whole = ResultStore(RunFolder(reference), models=True)
+    whole.add(key("0001"), outcome("0001"))
+    for one in (again, whole):
+        assert one.has(key("0001"))
+        one.collect([key("0000"), key("0001")])
+    assert contents(folder) == contents(reference)
