@@ -61,14 +61,6 @@ class ClientMeta(FrozenModel):
     counts: dict[str, SampleCount]
     groups: dict[str, dict[str, SampleCount]]
 
-    @model_validator(mode="after")
-    def _all_splits(self) -> ClientMeta:
-        for name in ("counts", "groups"):
-            absent = [split for split in SPLITS if split not in getattr(self, name)]
-            if absent:
-                raise ValueError(f"{name}: there is no {absent[0]}")
-        return self
-
 
 class FileMeta(FrozenModel):
     """Name, size in bytes and SHA-256 of a file."""
@@ -134,16 +126,21 @@ class SplitMeta(SplitInfo):
 
     format_version: int = FORMAT_VERSION
     num_clients: int
-    clients: dict[ClientId, ClientMeta] = Field(min_length=1)
+    clients: dict[ClientId, ClientMeta]
     files: dict[str, FileMeta]
 
     @model_validator(mode="after")
     def _parts_fit(self) -> SplitMeta:
         if self.num_clients != len(self.clients):
             raise ValueError(f"num_clients is {self.num_clients}, and {len(self.clients)} are described")
-        absent = [split for split in SPLITS if self.files and split not in self.files]
-        if absent:
-            raise ValueError(f"files: there is no {absent[0]}")
+        for split in SPLITS if self.files else ():
+            if split not in self.files:
+                raise ValueError(f"files: there is no {split}")
+            for client, found in self.clients.items():
+                if split not in found.counts or split not in found.groups:
+                    raise ValueError(f"clients.{client}: there is no {split}")
+        if self.files and not self.clients:
+            raise ValueError("clients: there is none")
         return self
 
     @classmethod

@@ -25,7 +25,7 @@ def open_split(path: Path) -> Iterator[Any]:
     if not path.is_file():  # also a pipe, which would be waited for
         raise InputError(f"{path}: is missing or no file; {advice.make_again(path.parent)}")
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with _open(path) as file:
             yield file
     except InputError:
         raise
@@ -34,6 +34,15 @@ def open_split(path: Path) -> Iterator[Any]:
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read ({text}); {advice.make_again(path.parent)}") from error
+
+
+def _open(path: Path) -> Any:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")  # this process has it open already, as FedML's loaders do
 
 
 def unreadable(path: Path, error: OSError) -> InputError:

@@ -203,6 +203,6 @@ def _load_checkpoint(path: Path, comm_round: int) -> Stored:
         named = tuple({sys.intern(name): value for name, value in row.items()} for row in rows)
         return Stored(rounds, content.get("model"), named)
     raise InputError(
-        f"{path}: is no checkpoint of this run; expected 1 to {comm_round} rounds with a row each, and the "
-        f"weights after them; {remedy(path)}"
+        f"{path}: is no checkpoint of this run; expected a number of rounds from 1 to {comm_round}, a row of "
+        f"each, and the weights after them; {remedy(path)}"
     )

@@ -67,6 +67,9 @@ class Spy:
             else:
                 self.sealed.append(False)
 
+    def __deepcopy__(self, _: Any) -> Spy:
+        return self  # copies of a network are watched too
+
     @contextmanager
     def watching(self, model: nn.Module, *, sealed: bool) -> Iterator[None]:
         self.sealed.clear()

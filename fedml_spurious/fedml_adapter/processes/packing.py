@@ -80,7 +80,7 @@ def _array(head: bytes, values: memoryview) -> npt.NDArray[Any]:
         raise ValueError(f"no shape of an array: {shape!r}")
     dtype = _DTYPES[name]
     if math.prod(shape) * dtype.itemsize != len(values):
-        raise ValueError(f"{len(values)} bytes for an array of {shape!r}")
+        raise ValueError(f"another number of bytes than an array of {shape!r} has: {len(values)}")
     flat: npt.NDArray[Any] = np.frombuffer(bytearray(values), dtype)
     if dtype == np.bool_:  # a byte that is neither 0 nor 1 is no truth value
         flat = flat.view(np.uint8) != 0
