@@ -27,6 +27,7 @@ from data_partition.split_files.meta import (
     split_path,
     write_meta,
 )
+from data_partition.split_files.reading import unreadable
 from data_partition.split_files.samples import COLUMN_TYPES, Samples, count_groups
 from fedml_spurious.common import advice
 from fedml_spurious.common.checksums import sha256_of
@@ -65,7 +66,11 @@ def already_there(folder: Path, info: SplitInfo, *, overwrite: bool = False) -> 
         raise InputError(f"{path}: already there, made differently ({differing}); {advice.make_elsewhere()}")
     for split, file in meta.files.items():
         data = split_path(folder, info.name, split)
-        if not data.is_file() or sha256_of(data) != file.sha256:
+        try:
+            whole = data.is_file() and sha256_of(data) == file.sha256
+        except OSError as error:
+            raise unreadable(data, error) from error
+        if not whole:
             raise InputError(f"{data}: missing or damaged; {advice.make_anew(folder)}")
     return path
 

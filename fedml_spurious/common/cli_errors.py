@@ -43,6 +43,10 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
                 status, message = WRONG_INPUT, describe_errors(error)
             except InputError as error:
                 status, message = WRONG_INPUT, str(error)
+            except PermissionError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                status = WRONG_INPUT
+                message = f"{where}{error.strerror or error}; see to it that you may read and write there"
             except RunError as error:
                 status, message = RUN_FAILED, str(error)
             except KeyboardInterrupt as error:

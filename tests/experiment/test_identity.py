@@ -70,6 +70,7 @@ FREE: dict[str, Any] = {
     "comm_args.grpc_base_port": 9000,
     "comm_args.grpc_network": True,
     "tracking_args.enable_wandb": True,
+    "tracking_args.enable_tensorboard": True,
     "tracking_args.wandb_project": "mine",
     "tracking_args.run_name": "mine",
     "device_args.threads": 2,
