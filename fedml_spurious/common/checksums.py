@@ -19,6 +19,7 @@ from fedml_spurious.common.errors import InputError
 
 CHECKSUMS = "checksums.jsonl"
 
+_OF_A_TRAINING = ("divergence",)
 _WITH_ITS_FOLDER = ("identity.json", "trajectory.csv", "details.json")
 
 
@@ -26,6 +27,8 @@ def remedy(path: Path) -> str:
     """What to do where a file of a run folder is not what it should be."""
     # What these tell of is not made again while its results are there.
     what = f"the folder {path.parent}" if path.name in _WITH_ITS_FOLDER else "the file"
+    if path.parent.name in _OF_A_TRAINING:
+        what = f"the folder {path.parent.parent}"
     return f"remove {what} and continue with --resume, which makes it again"
 
 

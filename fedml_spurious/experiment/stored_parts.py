@@ -10,6 +10,7 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_json
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.budget import stored_budget
+from fedml_spurious.experiment.divergence_step import check_divergence
 from fedml_spurious.experiment.federated_step import stored_global_model
 from fedml_spurious.experiment.identity import IDENTITY, PersonalIdentities, require_alike
 from fedml_spurious.experiment.inputs import SplitsBySeed, initial_network
@@ -34,7 +35,8 @@ def check_stored_parts(
     """
     identities = PersonalIdentities(settings, data)
     for fl_seed, splits in data.items():
-        stored_global_model(folder, settings, splits, fl_seed)
+        stored = stored_global_model(folder, settings, splits, fl_seed)
+        check_divergence(settings, folder, fl_seed, stored.rounds)
         recalibrated = folder.global_part(fl_seed) / "recalibrated.pt"
         if recalibrated.exists():
             require_state(

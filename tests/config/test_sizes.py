@@ -24,7 +24,7 @@ BOUNDED = {
     "device_args.threads", "comm_args.silos", "comm_args.grpc_base_port", "attack_args.budget_samples",
     "attack_args.steps", "personalization_args.epochs", "personalization_args.batch_size",
     "personalization_args.trajectory_interval", "common_args.random_seed", "experiment_args.fl_seeds",
-    "experiment_args.personalization_seeds",
+    "experiment_args.personalization_seeds", "analysis_args.divergence_interval", "analysis_args.samples",
 }  # fmt: skip
 
 

@@ -58,6 +58,8 @@ REFUSED: dict[str, Any] = {
     "personalization_args.clients": ["0001"],  # kept in budget.json
     "common_args.random_seed": 5,  # a seed is a folder; the old one would be gone
     "common_args.config_version": "x",
+    "analysis_args.divergence_interval": 2,  # what is recorded beside the results
+    "analysis_args.samples": 17,
 }
 FREE: dict[str, Any] = {
     "common_args.training_type": "simulation",  # cross_silo needs other keys
@@ -69,6 +71,7 @@ FREE: dict[str, Any] = {
     "comm_args.grpc_addresses": ["127.0.0.1:1000", "127.0.0.1:1001"],
     "comm_args.grpc_base_port": 9000,
     "comm_args.grpc_network": True,
+    "analysis_args.record": ["gamma"],
     "tracking_args.enable_wandb": True,
     "tracking_args.enable_tensorboard": True,
     "tracking_args.wandb_project": "mine",
