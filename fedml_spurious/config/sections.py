@@ -27,9 +27,22 @@ if TYPE_CHECKING:
     from fedml_spurious.learning.attacks import Attack
 
 FilePath = Annotated[str, Field(min_length=1)]
-# Bounds far above any use, below what a library or the memory fails at.
-Count = Annotated[int, Field(ge=1, le=10**9)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _no_more_than(limit: int, words: str) -> AfterValidator:
+    """A bound far above any use, and below what a library or the memory fails at."""
+
+    def check(value: int) -> int:
+        if value > limit:
+            raise PydanticCustomError("bound", "at most {words}", {"words": words})
+        return value
+
+    return AfterValidator(check)
+
+
+_BILLION = _no_more_than(10**9, "10^9")
+Count = Annotated[int, Field(ge=1), _BILLION]
+Seed = Annotated[int, Field(ge=0), _no_more_than(2**63 - 1, "2^63 - 1")]
 GpuNumber = Annotated[int, Field(ge=0, le=1023)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -449,7 +462,7 @@ class PersonalizationArgs(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     clients: Names | None = None
-    trajectory_interval: int = Field(default=0, ge=0, le=10**9)
+    trajectory_interval: Annotated[int, Field(ge=0), _BILLION] = 0
     save_models: bool = False
 
     @model_validator(mode="after")
