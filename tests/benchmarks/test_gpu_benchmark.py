@@ -54,7 +54,7 @@ def test_the_checks_hold(found: dict[str, Any], number: str, claim: str) -> None
 
 
 def test_a_mean_half_way_between_two_numbers_needs_a_true_division(found: dict[str, Any]) -> None:
-    """1 / 105 is off by 0.8 of half a unit in the last place and 1 / 5040 by 0.008, in exact fractions."""
+    """1 / 105 is off by 0.8 * 2^-53 of itself, and 1 / 5040 by 0.008 * 2^-53, in exact fractions."""
     rows = {row["samples of 5 clients each"]: row for row in rows_of(found, "1b")}
     assert all(row["equals the CPU"] for row in rows.values())
     assert rows[1008]["others by the reciprocal"] == 0
