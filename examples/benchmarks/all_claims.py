@@ -31,13 +31,13 @@ def claims(out: Path, repeats: int, small: bool) -> dict[str, Callable[[], Found
     numbers = (3,) if small else (50, 500, 5000)
     rounds = partial(claim_abc_rounds.measure_claim, repeats=repeats, setting=setting)
     clients = partial(claim_de_clients.measure_claim, repeats=repeats, setting=setting)
-    experiment = partial(claim_f_experiment.measure_claim, min(repeats, 3), setting or "f")
+    experiment = partial(claim_f_experiment.measure_claim, min(repeats, 2), setting or "f")
     return {
         "h start-up": partial(claim_h_start.measure_claim, repeats),
-        "a round, 28x28, fc 4096, 5 x 1,008, batch 64": partial(rounds, "a"),
-        "b round, 64x64, fc 4096, 5 x 21, batch 8, 5 epochs": partial(rounds, "b"),
-        "c round, 64x64, fc 4096, 5 x 288, batch 64": partial(rounds, "c"),
-        "d personalizing with ours, 64x64, 2 x 21": partial(clients, "d"),
+        "a round, 28x28, fc 4096, 2 x 1,008, batch 64": partial(rounds, "a"),
+        "b round, 64x64, fc 4096, 3 x 21, batch 8, 2 epochs": partial(rounds, "b"),
+        "c round, 64x64, fc 4096, 2 x 288, batch 64": partial(rounds, "c"),
+        "d personalizing with ours, 64x64, 21 samples, 5 epochs": partial(clients, "d"),
         "e measuring 10 clients x 280": partial(clients, "e"),
         "f experiment, 10 clients, 12 rounds, 6 methods": experiment,
         "g tiny clients, 4 rounds and ft": partial(claim_g_clients.measure_claim, out / "clients", numbers),

@@ -70,7 +70,7 @@ class Setting:
 
 
 SETTINGS = {
-    "d": Setting("cnn_64x64", 4096, (21, 2, 6), 8, clients=2, epochs=10),
+    "d": Setting("cnn_64x64", 4096, (21, 2, 6), 8, clients=1, epochs=5),
     "e": Setting("cnn_28x28", 4096, (1, 1, 280), 64, clients=10),
     "small": Setting("cnn_28x28", 16, (24, 4, 4), 8, clients=2, epochs=1),
 }
