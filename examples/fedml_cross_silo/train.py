@@ -1,6 +1,6 @@
 """FedAvg and then personalization in FedML's cross-silo runner, over GRPC on this machine or over MPI.
 
-Make the splits, then start the server and, each in a terminal of its own, the silos:
+Make the splits, then start the server and, once it listens, the silos, each in a terminal of its own:
 
     fedml-spurious partition colored_mnist --source digits --clients 3 --out splits
     python examples/fedml_cross_silo/train.py --cf examples/fedml_cross_silo/fedml_config.yaml --rank 0

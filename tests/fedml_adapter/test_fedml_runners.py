@@ -16,6 +16,8 @@ import torch
 import yaml
 from running import invoke, without_time
 
+from data_partition.colored_mnist import Options, build
+
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
 PROGRAMS = Path(__file__).parent / "programs"
@@ -85,7 +87,7 @@ def configuration(example: str, splits: Path, **changes: Any) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((EXAMPLES / example / "fedml_config.yaml").read_text())
     content["data_args"]["data_cache_dir"] = str(splits)
     content["model_args"]["fc_width"] = 8
-    content["train_args"]["comm_round"] = 2
+    content["train_args"] |= {"comm_round": 2, "client_num_in_total": 2, "client_num_per_round": 2}
     content["spurious_args"]["attack_args"] |= {"steps": 2, "eps": 0.3}
     for section, values in changes.items():
         content[section] |= values
@@ -93,9 +95,20 @@ def configuration(example: str, splits: Path, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def reference(conflicting_splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As few processes as show something: each imports FedML, which takes seconds."""
+    folder = tmp_path_factory.mktemp("two_clients")
+    options = Options(
+        source="digits", clients=2, classes_per_client=3, limit=120, bias_conflicting_fraction=0.2, seed=1
+    )
+    build(options, raw=None, out=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(two_clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference") / "run"
-    content = configuration("fedml_mpi", conflicting_splits, comm_args={"backend": "sp"})
+    content = configuration("fedml_mpi", two_clients, comm_args={"backend": "sp"})
     result = invoke(content, folder)
     assert result.exit_code == 0, result.output
     return folder
@@ -112,30 +125,28 @@ def require_same(found: Path, reference: Path) -> None:
     assert all(torch.equal(own[name], other[name]) for name in floats)
 
 
-def test_simulation_over_mpi(conflicting_splits: Path, reference: Path, tmp_path: Path) -> None:
+def test_simulation_over_mpi(two_clients: Path, reference: Path, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(configuration("fedml_mpi", conflicting_splits)))
+    path.write_text(yaml.safe_dump(configuration("fedml_mpi", two_clients)))
     train = str(EXAMPLES / "fedml_mpi" / "train.py")
-    finished = over_mpi(4, tmp_path, train, "--cf", str(path), "--output", "out")
+    finished = over_mpi(3, tmp_path, train, "--cf", str(path), "--output", "out")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     require_same(tmp_path / "out", reference)
     assert "ours" in finished.stdout
 
 
-def test_cross_silo_over_grpc(conflicting_splits: Path, reference: Path, tmp_path: Path) -> None:
+def test_cross_silo_over_grpc(two_clients: Path, reference: Path, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(configuration("fedml_cross_silo", conflicting_splits)))
+    path.write_text(yaml.safe_dump(configuration("fedml_cross_silo", two_clients)))
     train = str(EXAMPLES / "fedml_cross_silo" / "train.py")
-    finished = over_grpc(4, tmp_path, train, "--cf", str(path), "--output", "out")
-    assert [status for status, _ in finished] == [0] * 4, finished
+    finished = over_grpc(3, tmp_path, train, "--cf", str(path), "--output", "out")
+    assert [status for status, _ in finished] == [0] * 3, finished
     require_same(tmp_path / "out", reference)
 
 
-def test_the_lines_of_the_page_in_a_program_with_plain_loaders(
-    conflicting_splits: Path, tmp_path: Path
-) -> None:
+def test_the_lines_of_the_page_in_a_program_with_plain_loaders(two_clients: Path, tmp_path: Path) -> None:
     """Cross-silo over MPI; the methods here need no group labels, which plain loaders do not have."""
-    content = configuration("fedml_mpi", conflicting_splits, comm_args={"backend": "sp"})
+    content = configuration("fedml_mpi", two_clients, comm_args={"backend": "sp"})
     content["spurious_args"] |= {
         "personalization_args": {"epochs": 5, "ours": {"lam_adv": 1.0, "lam_l2": 0.1}},
         "attack_args": {"eps": 0.031},
@@ -143,7 +154,7 @@ def test_the_lines_of_the_page_in_a_program_with_plain_loaders(
     expected = tmp_path / "command"
     assert invoke(content, expected).exit_code == 0
     program = str(PROGRAMS / "lines_of_the_page.py")
-    finished = over_mpi(4, tmp_path, program, str(conflicting_splits), "out")
+    finished = over_mpi(3, tmp_path, program, str(two_clients), "out")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     require_same(tmp_path / "out", expected)
 

@@ -30,7 +30,7 @@ counts = {index: len(loader.dataset) for index, loader in train.items()}
 dataset = [sum(counts.values()), 0, None, None, counts, train, loaders("test"), data.num_classes]
 args = Namespace(
     training_type="cross_silo", backend="MPI", federated_optimizer="FedAvg", dataset="colored_mnist",
-    client_num_in_total=3, client_num_per_round=3, comm_round=2, epochs=1, batch_size=16,
+    client_num_in_total=len(train), client_num_per_round=len(train), comm_round=2, epochs=1, batch_size=16,
     learning_rate=0.001, random_seed=0, frequency_of_the_test=1, model="cnn_28x28", fc_width=8,
 )  # fmt: skip
 model = build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
