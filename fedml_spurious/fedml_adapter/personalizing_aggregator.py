@@ -13,7 +13,7 @@ from torch import nn
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import write_json
-from fedml_spurious.experiment.identity import global_identity
+from fedml_spurious.experiment.identity import budget_identity, global_identity
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
@@ -151,8 +151,10 @@ class PersonalizingAggregator(ServerAggregator):  # type: ignore[misc]  # FedML 
         write_json(part / "identity.json", found)
         save_tensors(part / "model.pt", copy_state(self.model))
         budget = steps.budget(self._found.counts)
-        found_budget = {"eps": budget.eps, "in_range": budget.in_range, "trail": budget.trail}
-        write_json(part / "budget.json", found_budget | {"clients": list(steps.clients)})
+        found_budget: dict[str, Any] = {"eps": budget.eps, "in_range": budget.in_range, "trail": budget.trail}
+        found_for = budget_identity(steps.settings, steps.data, steps.fl_seed)["sha256"]
+        found_budget |= {"clients": list(steps.clients), "found_for": found_for}
+        write_json(part / "budget.json", found_budget)
         store = ResultStore(run)
         for key, outcome in outcomes.items():
             store.add(key, outcome)
