@@ -28,7 +28,10 @@ EXTRAS = {
     "mpi": ["mpi4py", "openmpi"],
     "grpc": ["grpcio", "msgpack"],
     "tracking": ["wandb==0.13.2", "tensorboardX"],
-    "test": ["hypothesis", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "uv"],
+    "test": [
+        *("hypothesis", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "uv"),
+        *("pypdf", "selenium"),  # reports are tested in Chromium, and as it prints them
+    ],
     "mutants": ["mutmut>=3.8"],
     "dev": ["build", "mypy", "ruff", "types-PyYAML"],
 }
@@ -90,6 +93,7 @@ setup(
     package_data={
         "fedml_configs": ["*.yaml"],
         "fedml_spurious": ["py.typed"],
+        "fedml_spurious.report": ["templates/*"],
         "data_partition": ["py.typed"],
         "data_partition.celeba": ["group_counts/*.yaml"],
     },

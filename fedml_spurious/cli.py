@@ -251,6 +251,20 @@ def sweep(config: str, grid: tuple[str, ...], overrides: tuple[str, ...], out: s
         raise click.exceptions.Exit(status) from None
 
 
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", metavar="FILE.html", help="The page; report.html in the run folder where absent.")
+@friendly
+def report(runs: tuple[str, ...], out: str | None) -> None:
+    """Write one self-contained page about finished or unfinished runs.
+
+    It opens offline, prints, and is readable without JavaScript.
+    """
+    from fedml_spurious.report.page import write_report  # late: --help does without it
+
+    click.echo(write_report([Path(run) for run in runs], Path(out) if out else None))
+
+
 @main.group(cls=_Partitions)
 def partition() -> None:
     """Make client split files; the same as ``python -m data_partition.NAME``."""

@@ -81,7 +81,7 @@ def tiny(splits: Path) -> dict[str, Any]:
         "validation_args": {"frequency_of_the_test": 2},
         "personalization_args": {"epochs": 2},
         "attack_args": {"steps": 2},
-        "experiment_args": {"methods": ["global", "ft", "ours"]},
+        "experiment_args": {"methods": ["global", "ft", "ours"], "report": False},
     }
 
 

@@ -20,6 +20,7 @@ ROOMS = (
     "data_partition",
     "fedml_spurious.results",
     "fedml_spurious.figures",
+    "fedml_spurious.report",
     "fedml_spurious.learning",
     "fedml_spurious.analysis",
     "fedml_spurious.personalization",
@@ -36,6 +37,7 @@ WITHOUT_TORCH = (
     "data_partition.split_files",
     "fedml_spurious.results",
     "fedml_spurious.figures",
+    "fedml_spurious.report",
 )
 WITH_FEDML = ("fedml_spurious.fedml_adapter", "fedml_spurious.fedml_adapter.processes")
 

@@ -490,6 +490,7 @@ class ExperimentArgs(Section):
         tuning_tolerance: by how much it may fall all the same, in [0, 1].
         trials: ``needed`` tries of every grid what tuning needs, with the first pair of seeds; ``all`` tries
             every combination of the values with all seeds, so that ``figure frontier`` can show them.
+        report: write ``report.html`` at the end, which ``fedml-spurious report`` does later too.
     """
 
     methods: Names = PAPER_METHODS
@@ -501,6 +502,7 @@ class ExperimentArgs(Section):
     tuning_share: Fraction = 0.75
     tuning_tolerance: Fraction = 0.0
     trials: Literal["needed", "all"] = "needed"
+    report: bool = True
 
     @model_validator(mode="after")
     def _no_repeats(self) -> ExperimentArgs:

@@ -126,4 +126,8 @@ def _run(
         for pair, quantiles in enumerate(client_quantiles(found.selected)):
             folder.note("clients", pair=pair, **quantiles)
         folder.note("table", **table_metrics(table.summaries))
+        if settings.experiment_args.report:
+            from fedml_spurious.report.page import write_report  # late: Matplotlib takes a second to import
+
+            write_report([folder.path])
     return table

@@ -28,7 +28,7 @@ from fedml_spurious.config.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-_DERIVED = ("results.csv", "results_last.csv", "table.csv", "table.md", "table.tex")
+_DERIVED = ("results.csv", "results_last.csv", "table.csv", "table.md", "table.tex", "report.html")
 _RECORDED = ("divergence.csv", "gamma.csv", "twins.csv")
 _PLAIN_LABEL = re.compile(r"[\w.,=+-]{1,200}")
 _PACKAGES = ("fedml", "torch", "torchvision", "numpy", "h5py", "pydantic")
@@ -144,8 +144,18 @@ def write_config(folder: RunFolder, settings: Settings) -> None:
             "threads": torch.get_num_threads(),
             "gpu": _gpu_name(settings),
             "packages": versions,
+            "defaults": _defaults(settings),
         },
     )
+
+
+def _defaults(settings: Settings) -> dict[str, Any]:
+    """What this version takes where a configuration says nothing; a report tells it from what was chosen."""
+    return {
+        name: field.default.model_dump(mode="json", exclude_none=True)
+        for name, field in type(settings).model_fields.items()
+        if not field.is_required()
+    }
 
 
 def _gpu_name(settings: Settings) -> str | None:

@@ -36,12 +36,17 @@ def to_document(tables: Sequence[DatasetTable]) -> Document:
     """
     parts: list[TextTable | str] = [_overview(tables)] if len(tables) > 1 else []
     for table in tables:
-        parts.append(_measured(table))
-        if table.runs.dataset in TABLE_1:
-            parts.append(_beside_paper(table))
-        parts += differences(table, f"{_title(table)}: client mean of the disparity minus that of ours")
-        parts.append(_notes(table))
+        parts += block(table)
     return [*parts, _averages(tables)]
+
+
+def block(table: DatasetTable) -> Document:
+    """What the joined table shows of one data set: measurements, the paper's, differences, notes."""
+    parts: list[TextTable | str] = [_measured(table)]
+    if table.runs.dataset in TABLE_1:
+        parts.append(_beside_paper(table))
+    parts += differences(table, f"{_title(table)}: client mean of the disparity minus that of ours")
+    return [*parts, _notes(table)]
 
 
 def _overview(tables: Sequence[DatasetTable]) -> TextTable:

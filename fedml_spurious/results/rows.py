@@ -218,7 +218,7 @@ def summarize(results: Sequence[ClientResult], *, own_clients: bool = False) -> 
     methods: dict[str, list[ClientResult]] = {}
     for result in results:
         methods.setdefault(result.method, []).append(result)
-    headline = _disparities(methods.get(HEADLINE, []))
+    headline = disparities_of(methods.get(HEADLINE, []))
     return [
         MethodSummary(
             method,
@@ -230,7 +230,7 @@ def summarize(results: Sequence[ClientResult], *, own_clients: bool = False) -> 
             average(rows, "mean"),
             average(rows, "weighted"),
             {how: _shares(rows, methods.get(BASELINE, []), methods.get(GLOBAL, []), how) for how in _POOLS},
-            None if method == HEADLINE else compare(_disparities(rows), headline, own_clients=own_clients),
+            None if method == HEADLINE else compare(disparities_of(rows), headline, own_clients=own_clients),
         )
         for method, rows in methods.items()
     ]
@@ -269,7 +269,8 @@ def count_clients(rows: Iterable[ClientResult], own_clients: bool) -> int:
     return len({who(row, own_clients) for row in rows})
 
 
-def _disparities(rows: Sequence[ClientResult]) -> Disparities:
+def disparities_of(rows: Sequence[ClientResult]) -> Disparities:
+    """Disparities of one method by pair of seeds and client; clients without one are left out."""
     found: dict[tuple[int, int | None], dict[str, float]] = {}
     for row in rows:
         if row.disparity is not None:

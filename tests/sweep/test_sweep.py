@@ -37,7 +37,7 @@ CONFIG: dict[str, Any] = {
     "device_args": {"threads": 1},
     "personalization_args": {"epochs": 1},
     "attack_args": {"steps": 2, "budget_samples": 8},
-    "experiment_args": {"methods": ["global", "ft", "ours"], "fl_seeds": [0, 1]},
+    "experiment_args": {"methods": ["global", "ft", "ours"], "fl_seeds": [0, 1], "report": False},
 }
 
 

@@ -32,6 +32,7 @@ class Job:
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         self.folder = folder
         self.path = folder.parent / f"{folder.name}.yaml"
+        config = config | {"experiment_args": {"report": False} | (config.get("experiment_args") or {})}
         self.path.write_text(yaml.safe_dump(config))
         self.started: list[subprocess.Popen[str]] = []
 
