@@ -91,6 +91,8 @@ def test_no_message_puts_a_plural_behind_a_number_that_may_be_one() -> None:
         ("0x10 bytes at 0x7f", "0x10 bytes"),
         ("nothing", "nothing"),
     ],
+    # Processes that share the tests have to agree on their names, which addresses would part.
+    ids=["function", "object", "method", "number", "nothing"],
 )
 def test_no_text_says_where_an_object_is_in_memory(text: str, expected: str) -> None:
     assert without_addresses(text) == expected
