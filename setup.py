@@ -19,7 +19,7 @@ FEDML = [
     "setuptools>=77.0.3,<80.9",  # FedML imports pkg_resources: 80.9 warns about it, 81 dropped it
     "chardet<6",  # requests 2.31, which FedML pins, warns about newer ones
     # One index serves both in matching builds; FedML imports torchvision with torch.
-    "torch",
+    "torch>=2.4",  # fused Adam on the CPU
     "torchvision",
     "numpy<2",
 ]
@@ -106,10 +106,10 @@ setup(
         "PyYAML",
         "click",
         "gdown",  # what torchvision fetches CelebA with
-        "h5py",
+        "h5py>=3.5",  # reads without locking
         "jinja2",
         "loky",
-        "matplotlib",
+        "matplotlib>=3.7",  # legends outside of the axes
         "pillow",
         "pydantic>=2",
         "rich",

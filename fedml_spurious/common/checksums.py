@@ -218,6 +218,9 @@ def checksums_of(path: Path) -> Checksums | None:
     return None
 
 
+_ROOMS = ("global", "personal", "tuning", "silos")
+
+
 def keep_checksums(folder: Path) -> None:
     """Keep digests of everything that is written below ``folder`` from here on.
 
@@ -226,7 +229,7 @@ def keep_checksums(folder: Path) -> None:
     path = folder / CHECKSUMS
     if path.exists():
         return
-    parts = [folder.glob("*"), *((folder / room).rglob("*") for room in ("global", "personal", "tuning"))]
+    parts = [folder.glob("*"), *((folder / room).rglob("*") for room in _ROOMS)]
     lines = [
         _line(found.relative_to(folder).as_posix(), _Record(_Version.of_file(found), adopted=True))
         for found in sorted(chain(*parts))

@@ -22,7 +22,7 @@ from fedml_spurious.common.progress import Stage, stage
 from fedml_spurious.common.storage import read_json, tidy_csv, write_json
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.budget import choose_budget
+from fedml_spurious.experiment.budget import choose_budget, stored_budget
 from fedml_spurious.experiment.client import ClientStep
 from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.inputs import SplitsBySeed
@@ -201,11 +201,17 @@ def record(
             bar.skip(sum(1 for missing in left.values() if not missing))
             if any(left.values()):
                 run.workers.use(model, fl_seed, f"fl{fl_seed}")
-                eps = choose_budget(run, fl_seed, clients[fl_seed])
+                eps = _budget(run, fl_seed, clients[fl_seed])
                 tasks = [RecordClient(key, eps, missing) for key, missing in left.items() if missing]
                 _do(run, store, tasks, bar)
     for kind in kinds:
         _join(run, store, kind, plan)
+
+
+def _budget(run: RunContext, fl_seed: int, clients: Sequence[str]) -> float:
+    # That of the results: another machine may find another one.
+    stored = stored_budget(run.folder, run.settings, run.data[fl_seed], fl_seed, clients)
+    return choose_budget(run, fl_seed, clients) if stored is None else stored
 
 
 def _do(run: RunContext, store: ResultStore, tasks: Sequence[RecordClient], bar: Stage) -> None:

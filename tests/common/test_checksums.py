@@ -68,8 +68,11 @@ def test_a_file_of_another_run_and_one_that_nobody_wrote_are_noticed(tmp_path: P
         read_json(tmp_path / "a/other.json")
 
 
-def test_outside_of_runs_nothing_is_known_and_an_older_run_is_taken_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "global/fl0/budget.json"
+@pytest.mark.parametrize("room", ["global/fl0", "personal/ft/fl0_p0", "silos/1/tuning/l2"])
+def test_outside_of_runs_nothing_is_known_and_an_older_run_is_taken_as_it_is(
+    tmp_path: Path, room: str
+) -> None:
+    path = tmp_path / room / "budget.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"eps": 1}')
     assert read_json(path) == {"eps": 1}

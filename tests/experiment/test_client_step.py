@@ -23,7 +23,7 @@ from fedml_spurious.learning.models import build_model
 from fedml_spurious.learning.state_dicts import copy_state
 from fedml_spurious.personalization.base import ClientView, MethodSettings, Observer, Personalized
 from fedml_spurious.personalization.fine_tuning import FineTuning
-from fedml_spurious.results.rows import write_results
+from fedml_spurious.results.rows import ClientResult, append_result
 
 
 def step_of(config: dict[str, Any], data: SplitFolder) -> ClientStep:
@@ -114,14 +114,14 @@ def test_a_row_counts_as_done_when_both_epochs_are_stored(
     outcome = replace(outcome, last=replace(outcome.result, selected_epoch=9))
     folder, written = RunFolder(tmp_path), []
 
-    def interrupted(path: Path, rows: list[Any]) -> None:
+    def interrupted(path: Path, row: ClientResult) -> None:
         if written:
             raise KeyboardInterrupt
         written.append(path.name)
-        write_results(path, rows)
+        append_result(path, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedml_spurious.experiment.result_store.write_results", interrupted)
+        patch.setattr("fedml_spurious.experiment.result_store.append_result", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ResultStore(folder).add(key, outcome)
     assert written == ["clients_last.csv"]

@@ -65,7 +65,10 @@ def test_the_twins_of_the_selected_epoch_are_those_of_the_measured_model(recorde
         assert row["acc_own"] == result["acc_b"]
 
 
-def test_no_result_changes_and_a_finished_run_records_later(recorded: Finished, tmp_path: Path) -> None:
+def test_no_result_changes_and_a_finished_run_records_later(
+    recorded: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack's budget is that of the results, and not looked for again."""
     reference, config, _ = recorded
     plain = {name: section for name, section in config.items() if name != "analysis_args"}
     folder = tmp_path / "run"
@@ -74,6 +77,8 @@ def test_no_result_changes_and_a_finished_run_records_later(recorded: Finished, 
     assert without_time(folder) == without_time(reference)
     assert not (folder / "twins.csv").exists()
     assert not list(folder.glob("personal/**/trajectory.csv"))
+    for module in ("recordings", "personalization_step"):
+        monkeypatch.setattr(f"fedml_spurious.experiment.{module}.choose_budget", None)
     result = invoke(config, folder, "--resume")
     assert result.exit_code == 0, result.output
     require_same_recordings(folder, reference)
