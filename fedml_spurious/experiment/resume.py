@@ -64,6 +64,11 @@ def check_folder(path: Path, settings: Settings, *, resume: bool) -> RunFolder:
         InputError: the folder holds something else, or another run.
     """
     folder = RunFolder(path)
+    if folder.written_by_fedml.exists():
+        raise InputError(
+            f"{path}: holds a run that was written by FedML's runner (PersonalizingAggregator.write), which "
+            "cannot be continued. Give another --output"
+        )
     if folder.is_begun():
         if not resume:
             raise InputError(

@@ -56,6 +56,11 @@ class RunFolder:
         return self.config.exists() or (self.path / CHECKSUMS).exists()
 
     @property
+    def written_by_fedml(self) -> Path:
+        """Says that rounds of FedML's runner made the run, which cannot be continued."""
+        return self.path / "written_by_fedml.txt"
+
+    @property
     def log(self) -> Path:
         """Log of the run, FedML's own messages among it."""
         return self.path / "run.log"

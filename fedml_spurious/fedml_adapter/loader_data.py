@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fedml_spurious.common.errors import InputError, SealedError
+from fedml_spurious.fedml_adapter.sample_order import in_dataset_order
 from fedml_spurious.learning.client_data import StoredSamples
 
 _Loaders = Mapping[int, Iterable[Any]]
@@ -17,8 +18,11 @@ _Loaders = Mapping[int, Iterable[Any]]
 class LoaderData:
     """A FedML data list with what it has no places for: validation and bias-conflicting test samples.
 
+    A loader is read once, and its samples are kept, in the order of its data set: see
+    :func:`~fedml_spurious.fedml_adapter.sample_order.in_dataset_order`.
+
     Nobody says which training samples are bias-aligned: all count as aligned, and methods that need both
-    groups (``uw``, ``group_dro``) do not apply.
+    groups (``uw``, ``group_dro``, ``jtt``) do not apply.
 
     Args:
         dataset: FedML's list of eight; loaders yield images (B, C, H, W) in [0, 1] and classes (B,).
@@ -59,7 +63,7 @@ class LoaderData:
         without = [index for index in self.indices if index not in validation]
         if without:
             raise InputError(f"{name}: client {without[0]:04d} has no validation loader")
-        self._counts: dict[tuple[str, str], int] = {}
+        self._read: dict[tuple[str, str], StoredSamples] = {}
         self._seals = 0
         _, channels, height, width = self.load(self.client_ids[0], "train").image.shape
         self.image_shape = (int(height), int(width), int(channels))
@@ -75,18 +79,15 @@ class LoaderData:
         return found[0] if found else None
 
     def count(self, client_id: str, split: str) -> int:
-        """Number of samples of a client in a split; reads them once."""
-        key = client_id, split
-        if key not in self._counts:
-            loader = self._loader(client_id, split)
-            self._counts[key] = sum(len(batch[1]) for batch in loader)
-        return self._counts[key]
+        """Number of samples of a client in a split; reads them, which a seal does not forbid."""
+        return len(self._samples(client_id, split).label)
 
     def load(self, client_id: str, split: str) -> StoredSamples:
-        """The samples of one client in one split, in the loader's order.
+        """The samples of one client in one split, the same and in the same order each time.
 
         Raises:
-            InputError: images are no images, or their values are not in [0, 1].
+            InputError: images are no images, their values are not in [0, 1], or the loader's samples have no
+                order that stays.
             SealedError: the bias-conflicting test set was asked for inside :meth:`sealed`.
         """
         if self._seals and split == "test_bc":
@@ -94,7 +95,17 @@ class LoaderData:
                 f"client {client_id}: the bias-conflicting test set must not be read while training, tuning "
                 "or selecting"
             )
-        batches = list(self._loader(client_id, split))
+        return self._samples(client_id, split)
+
+    def _samples(self, client_id: str, split: str) -> StoredSamples:
+        key = client_id, split
+        if key not in self._read:
+            self._read[key] = self._read_once(client_id, split)
+        return self._read[key]
+
+    def _read_once(self, client_id: str, split: str) -> StoredSamples:
+        name = f"{self.name}: client {client_id}"
+        batches = list(in_dataset_order(self._loader(client_id, split), name))
         if not batches:
             shape = getattr(self, "image_shape", (0, 0, 0))
             empty = torch.zeros(0, shape[2], *shape[:2])
@@ -103,7 +114,7 @@ class LoaderData:
         label = torch.cat([torch.as_tensor(batch[1]) for batch in batches]).to(torch.int64)
         if image.ndim != 4 or image.min() < 0 or image.max() > 1:
             raise InputError(
-                f"{self.name}: client {client_id}: expected images (B, C, H, W) with values in [0, 1], which "
+                f"{name}: expected images (B, C, H, W) with values in [0, 1], which "
                 f"the attack keeps to, got shape {tuple(image.shape)} with values from {image.min():g} to "
                 f"{image.max():g}; leave normalisation to the network"
             )

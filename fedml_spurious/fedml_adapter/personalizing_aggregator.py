@@ -12,7 +12,7 @@ from fedml.core import ServerAggregator
 from torch import nn
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.storage import write_json
+from fedml_spurious.common.storage import write_json, write_text
 from fedml_spurious.experiment.identity import budget_identity, global_identity
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
@@ -131,20 +131,23 @@ class PersonalizingAggregator(ServerAggregator):  # type: ignore[misc]  # FedML 
     def write(self, folder: str | Path) -> DatasetTable:
         """Write a run folder: ``results.csv``, the tables, the global model, budget and configuration.
 
+        Reports and tables read it as any other run. ``run --resume`` refuses it: FedML's rounds left no
+        protocol in it, and the personal models stayed with the clients.
+
         Args:
-            folder: new or empty.
+            folder: new, or empty but for folders of clients (``folder`` of :class:`PersonalizingTrainer`).
 
         Returns:
             The table.
 
         Raises:
-            InputError: as :meth:`results`, or the folder holds a run already.
+            InputError: as :meth:`results`, or the folder is not empty.
         """
         run, steps = RunFolder(Path(folder)), self.steps
         outcomes = self._outcomes()
-        if run.config.exists():
-            raise InputError(f"{folder}: holds a run already; give another folder")
+        _require_empty(run.path)
         run.path.mkdir(parents=True, exist_ok=True)
+        write_text(run.written_by_fedml, "Written by PersonalizingAggregator.write; cannot be resumed.\n")
         write_config(run, steps.settings)
         part = run.global_part(steps.fl_seed)
         found = global_identity(steps.settings, steps.data, steps.fl_seed)
@@ -183,6 +186,19 @@ class PersonalizingAggregator(ServerAggregator):  # type: ignore[misc]  # FedML 
             for key, outcome in pairs:
                 rows.setdefault(key.method, []).append(outcome.result)
         return rows
+
+
+def _require_empty(folder: Path) -> None:
+    """Refuse a folder with anything but folders of clients in it."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; give a new or empty folder")
+    found = sorted(entry.name for entry in folder.glob("*") if not _is_of_a_client(entry))
+    if found:
+        raise InputError(f"{folder}: is not empty ({', '.join(found[:3])}); give a new or empty folder")
+
+
+def _is_of_a_client(entry: Path) -> bool:
+    return entry.is_dir() and {part.name for part in entry.iterdir()} <= {"personal"}
 
 
 _MEASURES = ("acc_b", "acc_bc", "disparity")

@@ -17,6 +17,7 @@ from fedml_spurious.fedml_adapter.arguments import read_arguments, require_an_en
 from fedml_spurious.fedml_adapter.dataset import SplitLoader
 from fedml_spurious.fedml_adapter.failures import Failures
 from fedml_spurious.fedml_adapter.notes import Notes, separate, with_notes
+from fedml_spurious.fedml_adapter.sample_order import in_dataset_order
 from fedml_spurious.learning.local_update import update_locally
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.state_dicts import copy_state, load_state, state_mismatch
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 def collect(loader: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:
     """Gather a loader's batches ``(x, y)`` as two tensors on ``device``.
 
-    The trainer shuffles by itself, with addressed seeds, so the loader should keep its order.
+    The trainer shuffles by itself, with addressed seeds; a loader's own shuffling is left out.
 
     Args:
         loader: yields at least one batch of images (B, 3, H, W) and labels (B,).
@@ -37,11 +38,11 @@ def collect(loader: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor
         Images (N, 3, H, W) and labels (N,).
 
     Raises:
-        InputError: there is no sample.
+        InputError: there is no sample, or the samples have no order that stays.
     """
     if isinstance(loader, SplitLoader):
         return loader.split.read_all(device)  # as bytes, and only where they are not there yet
-    batches = list(loader)
+    batches = list(in_dataset_order(loader, "a client's loader"))
     if not batches:
         raise InputError("a client's loader has no sample; leave the client out, or give it other data")
     images, labels = zip(*batches, strict=True)
@@ -107,7 +108,7 @@ class SpuriousTrainer(ClientTrainer):  # type: ignore[misc]  # FedML has no type
         """Train on one client's data in place.
 
         Args:
-            train_data: the client's loader, in a fixed order.
+            train_data: the client's loader.
             device: where to train.
             args: FedML's arguments; only ``round_idx`` is read, the rest was read at construction.
 

@@ -131,6 +131,31 @@ def test_the_trainer_measures_the_personal_model(both: Both, conflicting_splits:
     assert both.aggregator.test_all({}, {}, CPU, both.trainer.args)
 
 
+def test_what_it_wrote_is_no_run_to_continue(both: Both, conflicting_splits: Path) -> None:
+    """FedML's rounds left no protocol of themselves, and the personal models stayed with the clients."""
+    before = {path: path.read_bytes() for path in both.classes.rglob("*") if path.is_file()}
+    for options in (["--resume"], []):
+        result = invoke(config(conflicting_splits), both.classes, *options)
+        assert result.exit_code == 2
+        assert "was written by FedML's runner" in result.output
+    assert before == {path: path.read_bytes() for path in both.classes.rglob("*") if path.is_file()}
+
+
+def test_only_a_new_or_empty_folder_is_written(both: Both, tmp_path: Path) -> None:
+    """The models of clients on the same machine may be in it."""
+    (tmp_path / "rank1" / "personal").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder in (tmp_path, both.classes):
+        with pytest.raises(InputError, match=r"is not empty \(.*give a new or empty folder"):
+            both.aggregator.write(folder)
+    with pytest.raises(InputError, match="is a file"):
+        both.aggregator.write(tmp_path / "notes.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "rank1"]
+    (tmp_path / "notes.txt").unlink()
+    both.aggregator.write(tmp_path)
+    assert (tmp_path / "results.csv").read_bytes() == (both.classes / "results.csv").read_bytes()
+
+
 def loaders_of(data: SplitFolder, split: str) -> dict[int, Any]:
     tensors = [to_tensors(s.image, s.label, "cpu") for s in (data.load(c, split) for c in data.client_ids)]
     return {index: DataLoader(TensorDataset(x, y), batch_size=7) for index, (x, y) in enumerate(tensors)}
