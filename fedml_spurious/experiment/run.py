@@ -74,17 +74,39 @@ def run_experiment(
                 start_workers() as workers_for,
             ):
                 table = _run(settings, folder, device, console, workers_for, begin_log)
+                _show(table, output, console)
+                if settings.experiment_args.report:
+                    _report(output, console)
         except OSError as error:
             raise RunError(
                 f"{error.filename or output}: {error.strerror or error}. What was finished is kept; free "
                 "space or permissions on that disk, then continue with --resume"
             ) from error
+    console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
+
+
+def _show(table: DatasetTable, output: Path, console: Console) -> None:
     show_table(output_console(), table)
     lost = take_loss()
     if lost:
         text = f"Standard output cannot be written ({lost}); the table is in {output / 'table.md'}"
         console.print(text, highlight=False, soft_wrap=True)
-    console.print(f"Everything is in {output}", highlight=False, soft_wrap=True)
+
+
+def _report(output: Path, console: Console) -> None:
+    """Write the report of a finished run; one that fails takes nothing of the run away."""
+    try:
+        from fedml_spurious.report.page import write_report  # late: Matplotlib takes a second to import
+
+        write_report([output])
+    except Exception as error:  # whatever is wrong with a drawing, the results are whole
+        logger.warning("The report failed", exc_info=True)
+        reason = " ".join(str(error).split())
+        text = (
+            f"Warning: {output / 'report.html'} was not written ({type(error).__name__}: {reason}); the "
+            f"results are whole, the traceback is in {output / 'run.log'}"
+        )
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _run(
@@ -126,8 +148,4 @@ def _run(
         for pair, quantiles in enumerate(client_quantiles(found.selected)):
             folder.note("clients", pair=pair, **quantiles)
         folder.note("table", **table_metrics(table.summaries))
-        if settings.experiment_args.report:
-            from fedml_spurious.report.page import write_report  # late: Matplotlib takes a second to import
-
-            write_report([folder.path])
     return table

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.drawing import Drawing, new_figure, shared_legend, whole_numbers
 from fedml_spurious.figures.runs import data_title, load_runs, map_title
 from fedml_spurious.figures.style import SERIES
@@ -77,4 +78,9 @@ def _draw_lines(axes: Axes, rows: Sequence[Row], name: str) -> None:
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:
     shown = [row["cosine"] for row in rows if row["layer"] == WHOLE]
+    if not shown:
+        raise InputError(
+            "nothing to draw: no round has two clients, and so no pair of them has a cosine; divergence "
+            "needs train_args.client_num_per_round of 2 or more"
+        )
     return min(-0.1, min(shown) - 0.05), min(1.0, max(shown) + 0.1)

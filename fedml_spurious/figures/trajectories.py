@@ -46,12 +46,20 @@ def clients_over_batches(rows: Sequence[Row], name: str) -> tuple[list[int], Flo
 
     Returns:
         The batches, and values of shape (lines, batches); clients without a value are left out.
+
+    Raises:
+        InputError: no client has a value.
     """
     lines: dict[tuple[Any, ...], dict[int, float]] = {}
     for row in rows:
         if row[name] is not None:
             key = (row["fl_seed"], row["p_seed"], row["client"])
             lines.setdefault(key, {})[row["batch"]] = row[name]
+    if not lines:
+        raise InputError(
+            f"nothing to draw: no client has {name} in its trajectory, as where no client has "
+            "bias-conflicting test samples"
+        )
     batches = sorted({batch for line in lines.values() for batch in line})
     return batches, np.array([_filled(line, batches) for line in lines.values()]).reshape(-1, len(batches))
 

@@ -8,17 +8,21 @@ from fedml_spurious.results.method_names import BASELINE, GLOBAL, HEADLINE
 from fedml_spurious.results.rows import disparities_of
 from fedml_spurious.results.significance import LEVEL, Difference, compare
 
+_COMPARED = (GLOBAL, BASELINE, HEADLINE)
+
 
 def headline(table: DatasetTable) -> str:
     """What fine-tuning does and what ``ours`` takes back; without these two, what another method does.
 
-    The interval is of the difference of two disparities, paired over clients and seeds.
+    The interval is of the difference of two disparities, paired over clients and seeds. Where a model
+    of these diverged, nothing is compared.
     """
     concluded = conclude(table.summaries)
     if concluded:
         against = {summary.method: summary.against_ours for summary in table.summaries}
-        difference = against[BASELINE]
-        if difference is None:
+        difference = against.get(BASELINE)
+        diverged = any(summary.divergence for summary in table.summaries if summary.method in _COMPARED)
+        if difference is None or diverged:
             return concluded
         where = "below" if difference.mean >= 0 else "above"
         return f"{concluded} The disparity of ours lies {_size(difference)} {where} that of fine-tuning."

@@ -53,7 +53,9 @@ def open_run(path: Path) -> OpenRun:
     if not (path / "config.yaml").is_file():
         raise InputError(f"{path}: is no run folder, it has no config.yaml; give folders of runs")
     environment = read_json(path / "environment.json") if (path / "environment.json").is_file() else {}
-    rounds = {found.parent.name: read_csv(found) for found in sorted(path.glob("global/fl*/rounds.csv"))}
+    rounds = {
+        found.parent.name: read_csv(found, grows=True) for found in sorted(path.glob("global/fl*/rounds.csv"))
+    }
     if (path / "results.csv").is_file():
         run = load_run(path)
         return OpenRun(path, run.config, environment, run, run.decisions, run.budgets, rounds, ())
@@ -77,7 +79,9 @@ def _rows_so_far(path: Path, methods: list[str]) -> tuple[ClientResult, ...]:
             options = sorted(path.glob(f"personal/{name}/*/fl*/clients.csv"))
             parts = options if len({part.parent.parent for part in options}) == 1 else []
         for part in parts:
-            found += read_results(part)
+            # A kill may leave a client twice, of which the later holds, and rows in the order of work.
+            rows = {row.client: row for row in read_results(part, grows=True)}
+            found += [row for _, row in sorted(rows.items())]
     return tuple(found)
 
 

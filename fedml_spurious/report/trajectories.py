@@ -39,7 +39,7 @@ def read_trajectories(path: Path, method: str, fl_seed: int, p_seed: int | None)
     """The trajectory of a method with one pair of seeds; empty where the run recorded none."""
     file = path / "personal" / method / f"fl{fl_seed}_p{p_seed}" / "trajectory.csv"
     by_client: dict[str, list[Mapping[str, str]]] = {}
-    for row in read_csv(file) if file.is_file() else ():
+    for row in read_csv(file, grows=True) if file.is_file() else ():
         by_client.setdefault(row["client"], []).append(row)
     return by_client
 

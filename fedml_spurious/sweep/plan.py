@@ -66,11 +66,14 @@ class SweepRun:
 
     def is_finished(self) -> bool:
         """Whether everything is there, of just this configuration."""
-        # A run writes its LaTeX table last, and removes it first when its configuration changes.
-        config = RunFolder(self.folder).config
-        if not (self.folder / "table.tex").is_file() or not config.is_file():
+        # A run writes its LaTeX table after its results, and its report last; all are removed when its
+        # configuration changes.
+        settings, files = self.settings(), ["config.yaml", "results.csv", "table.tex"]
+        if settings.experiment_args.report:
+            files.append("report.html")
+        if not all((self.folder / name).is_file() for name in files):
             return False
-        return config.read_text(encoding="utf-8") == config_text(self.settings())
+        return RunFolder(self.folder).config.read_text(encoding="utf-8") == config_text(settings)
 
     def command(self) -> str:
         """The command that runs it alone."""
