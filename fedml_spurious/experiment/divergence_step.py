@@ -77,6 +77,12 @@ def is_recorded(settings: Settings, round_index: int) -> bool:
     return DIVERGENCE in analysis.record and wanted
 
 
+def recording_of(settings: Settings) -> tuple[int, int | None] | None:
+    """What tells one recording of the divergence from another of the same model; None: none is made."""
+    analysis = settings.analysis_args
+    return (analysis.divergence_interval, analysis.samples) if DIVERGENCE in analysis.record else None
+
+
 def record_divergence(run: RunContext, fl_seed: int, finished: Round) -> None:
     """Compare the clients that the next round draws, at the weights after this one."""
     path = _part(run.folder, fl_seed, finished.index)

@@ -25,6 +25,7 @@ _COLUMNS = (
     "dataset", "cell", "epoch", "fl_seeds", "clients", "method", "options", "acc_b", "disparity",
     "kept", "kept_low", "kept_high", "taken_back", "taken_back_low", "taken_back_high",
     "reference", "reference_options", "level", "less_disparity", "less_disparity_low", "less_disparity_high",
+    "diverged_clients",
 )  # fmt: skip
 _EPOCHS: tuple[Epoch, ...] = ("selected", "last")
 _SHOWN = (-0.25, 1.3)  # of both axes; what lies beyond is in the CSV
@@ -43,6 +44,13 @@ class _Panel:
     def name(self) -> str:
         """The cell in words; empty without a grid."""
         return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in self.cell)
+
+    @property
+    def title(self) -> str:
+        """Data set, cell and epoch, and how many settings are left out."""
+        count = len(self.frontier.diverged)
+        left_out = f"\n{count} setting{'' if count == 1 else 's'} diverged, left out" if count else ""
+        return f"{f'{self.dataset} {self.name}'.strip()}, {self.epoch} epoch{left_out}"
 
 
 def draw(runs: Sequence[Path]) -> Drawing:
@@ -64,7 +72,7 @@ def draw(runs: Sequence[Path]) -> Drawing:
         row, column = _EPOCHS.index(panel.epoch), columns.index((panel.dataset, panel.cell))
         axes = all_axes[row * len(columns) + column]
         _draw_panel(axes, panel)
-        axes.set_title(f"{f'{panel.dataset} {panel.name}'.strip()}, {panel.epoch} epoch")
+        axes.set_title(panel.title)
     shared_legend(figure, all_axes)
     return Drawing(figure, _COLUMNS, tuple(row for panel in panels for row in _rows(panel)))
 
@@ -100,6 +108,8 @@ def _rows(panel: _Panel) -> Iterator[dict[str, Any]]:
             "kept_high": point.kept_interval[1], "taken_back": point.taken_back,
             "taken_back_low": point.taken_back_interval[0], "taken_back_high": point.taken_back_interval[1],
         }  # fmt: skip
+    for (method, options), count in panel.frontier.diverged.items():
+        yield common | {"method": method, "options": options, "diverged_clients": count}
     for method in _tried(panel):
         if method != L2 and L2 in _tried(panel):
             for level in LEVELS:

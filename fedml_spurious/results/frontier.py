@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -73,10 +74,16 @@ class Frontier:
     Args:
         rows: rows by method and options, of one epoch; ``global`` and ``ft`` among them.
         group: the clients and seeds that all of them have.
+        diverged: on how many clients methods and options diverged that were left out for it.
     """
 
-    def __init__(self, rows: Mapping[Variant, Sequence[ClientResult]], group: Group) -> None:
-        self.group = group
+    def __init__(
+        self,
+        rows: Mapping[Variant, Sequence[ClientResult]],
+        group: Group,
+        diverged: Mapping[Variant, int] = MappingProxyType({}),
+    ) -> None:
+        self.group, self.diverged = group, diverged
         self.acc_b = {variant: resample(found, "acc_b", group) for variant, found in rows.items()}
         self.disparity = {variant: resample(found, "disparity", group) for variant, found in rows.items()}
 
@@ -84,13 +91,24 @@ class Frontier:
     def of(cls, rows: Mapping[Variant, Sequence[ClientResult]], *, own_clients: bool) -> Frontier | None:
         """The frontier; None where the global model or fine-tuning is missing, or nothing is in common.
 
-        Methods that do not apply, and options that no client of the others has, are left out.
+        Methods that do not apply are left out, and options that diverged on any client, which would take that
+        client from all others.
         """
-        applying = {v: found for v, found in rows.items() if any(r.disparity is not None for r in found)}
-        if not {(GLOBAL, ""), (BASELINE, "")} <= applying.keys():
+        ends = {(GLOBAL, ""), (BASELINE, "")}
+        diverged = {
+            variant: len({(row.fl_seed, row.client) for row in found if row.diverged})
+            for variant, found in rows.items()
+            if variant not in ends and any(row.diverged for row in found)
+        }
+        applying = {
+            variant: found
+            for variant, found in rows.items()
+            if variant not in diverged and any(row.disparity is not None for row in found)
+        }
+        if not ends <= applying.keys():
             return None
         group = common_group(list(applying.values()), own_clients=own_clients)
-        return cls(applying, group) if group else None
+        return cls(applying, group, diverged) if group else None
 
     def points(self) -> list[Point]:
         """A point per method and options, in the order of the rows."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from fedml_spurious.results.method_names import GLOBAL
 from fedml_spurious.results.resampled import Resampled, common_group, interval, resample
+from fedml_spurious.results.rows import ClientResult
 from fedml_spurious.results.sweep_table import SweptRow
-from fedml_spurious.results.swept_rows import Cell, by_cell, by_variant, of_epoch, own_clients
+from fedml_spurious.results.swept_rows import Cell, by_cell, of_epoch, own_clients
 
 EXCEEDS = 0.05
 """Disparity from which on a model counts as biased here."""
@@ -52,19 +53,18 @@ class PhasePoint:
 def phase_points(rows: Sequence[SweptRow]) -> list[PhasePoint]:
     """Every method in every cell, of finished runs and the selected epoch, in the order of the rows."""
     final = [row for row in of_epoch(rows, "selected") if row.stored.final]
-    own = own_clients(final)
-    return [point for cell, found in by_cell(final).items() for point in _cell_points(cell, found, own)]
+    return [point for cell, found in by_cell(final).items() for point in _cell_points(cell, found)]
 
 
-def _cell_points(cell: Cell, rows: Sequence[SweptRow], own: bool) -> list[PhasePoint]:
-    variants = by_variant(rows)
-    group = common_group(list(variants.values()), own_clients=own)
+def _cell_points(cell: Cell, rows: Sequence[SweptRow]) -> list[PhasePoint]:
+    methods, own = _by_method(rows), own_clients(rows)
+    group = common_group(list(methods.values()), own_clients=own)
     if group is None:
         return []
-    gaps = {method: resample(found, "disparity", group) for (method, _), found in variants.items()}
+    gaps = {method: resample(found, "disparity", group) for method, found in methods.items()}
     clients = {(c, seed if own else None) for seed, ids in group.clients.items() for c in ids}
     points = []
-    for (method, _), found in variants.items():
+    for method, found in methods.items():
         gap, excess = gaps[method], None
         if method != GLOBAL and GLOBAL in gaps:
             excess = _excess(gap, gaps[GLOBAL])
@@ -78,6 +78,17 @@ def _cell_points(cell: Cell, rows: Sequence[SweptRow], own: bool) -> list[PhaseP
             )
         )  # fmt: skip
     return points
+
+
+def _by_method(rows: Sequence[SweptRow]) -> dict[str, list[ClientResult]]:
+    """Final rows of one cell by method, whose clients may have options of their own.
+
+    A method that applies to no client is left out.
+    """
+    found: dict[str, list[ClientResult]] = {}
+    for row in rows:
+        found.setdefault(row.stored.row.method, []).append(row.stored.row)
+    return {method: own for method, own in found.items() if any(row.disparity is not None for row in own)}
 
 
 def _excess(gap: Resampled, reference: Resampled) -> Resampled:

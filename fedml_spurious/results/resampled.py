@@ -49,14 +49,17 @@ class Resampled:
 
 
 def common_group(methods: Sequence[Sequence[ClientResult]], *, own_clients: bool) -> Group | None:
-    """The clients and pairs of seeds for which every method has a disparity; None where there are none.
+    """The clients that have a disparity by every method for all pairs of seeds; None where there are none.
+
+    Pairs are those for which every method has one on any client.
 
     Args:
         methods: rows of each method. A row without a personalization seed stands beside every one.
         own_clients: whether every federated seed has clients of its own.
     """
-    having = [{(row.fl_seed, row.client) for row in rows if row.disparity is not None} for rows in methods]
-    pairs = [{(row.fl_seed, row.p_seed) for row in rows} for rows in methods]
+    measured = [[row for row in rows if row.disparity is not None] for rows in methods]
+    having = [{(row.fl_seed, row.client) for row in rows} for rows in measured]
+    pairs = [{(row.fl_seed, row.p_seed) for row in rows} for rows in measured]
     shared = set.intersection(*having) if having else set()
     personal = [found for found in pairs if all(p_seed is not None for _, p_seed in found)]
     common = set.intersection(*personal) if personal else {(fl_seed, 0) for fl_seed, _ in shared}
@@ -64,7 +67,17 @@ def common_group(methods: Sequence[Sequence[ClientResult]], *, own_clients: bool
         fl_seed: tuple(sorted(p for seed, p in common if seed == fl_seed and p is not None))
         for fl_seed in sorted({seed for seed, _ in shared} & {seed for seed, _ in common})
     }
-    clients = {fl: tuple(sorted(client for seed, client in shared if seed == fl)) for fl in seeds}
+    cells = [{(row.fl_seed, row.p_seed, row.client) for row in rows} for rows in measured]
+    whole = {
+        (fl_seed, client)
+        for fl_seed, client in shared
+        if all(
+            (fl_seed, None, client) in found or (fl_seed, p_seed, client) in found
+            for found in cells
+            for p_seed in seeds.get(fl_seed, ())
+        )
+    }
+    clients = {fl: tuple(sorted(client for seed, client in whole if seed == fl)) for fl in seeds}
     if not own_clients and clients:
         of_all = tuple(sorted(set.intersection(*map(set, clients.values()))))
         clients = dict.fromkeys(clients, of_all)

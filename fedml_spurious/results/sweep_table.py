@@ -38,14 +38,16 @@ class SweptRow:
     Attributes:
         cell: value by key of the grid.
         stored: the row.
+        source: its run, for messages.
     """
 
     cell: Mapping[str, str]
     stored: StoredRow
+    source: str
 
 
 def write_index(out: Path, keys: Sequence[str], runs: Sequence[SweptRun]) -> None:
-    """Write which runs a sweep has, finished or not.
+    """Write which runs a sweep has, finished or not, beside those that it had before.
 
     Args:
         out: folder of the sweep.
@@ -55,16 +57,24 @@ def write_index(out: Path, keys: Sequence[str], runs: Sequence[SweptRun]) -> Non
     Raises:
         InputError: the folder holds a sweep over other keys.
     """
-    path = out / INDEX
+    path, earlier = out / INDEX, list[dict[str, Any]]()
     if path.exists():
-        before = read_json(path, "keys", "runs")["keys"]
+        index = read_json(path, "keys", "runs")
+        before, earlier = index["keys"], index["runs"]
         if sorted(before) != sorted(keys):
             raise InputError(
                 f"{out}: holds a sweep over {', '.join(before) or 'seeds alone'}, this one is over "
                 f"{', '.join(keys) or 'seeds alone'}; give another --out"
             )
     content = [{"folder": run.folder, "cell": dict(run.cell)} for run in runs]
-    write_json(path, {"keys": list(keys), "runs": content})
+    new = {_what(run) for run in content}
+    kept = [run for run in earlier if _what(run) not in new]
+    write_json(path, {"keys": list(keys), "runs": [*kept, *content]})
+
+
+def _what(run: Mapping[str, Any]) -> tuple[str, str]:
+    """Cell and seed of a run, in whatever order the keys were given."""
+    return json.dumps(run["cell"], sort_keys=True, default=str), Path(run["folder"]).name
 
 
 def join_sweep(out: Path) -> dict[str, str]:
@@ -116,4 +126,5 @@ def _swept(path: Path, row: Mapping[str, str]) -> SweptRow:
     result: ClientResult = parse_row(path, row)
     epoch: Epoch = "selected" if row["epoch"] == "selected" else "last"
     stored = StoredRow(result, row["options"], epoch, row["final"] == _FINAL[True], row["splits"])
-    return SweptRow({key: value for key, value in row.items() if key not in known}, stored)
+    cell = {key: value for key, value in row.items() if key not in known}
+    return SweptRow(cell, stored, f"{path} ({row['run']})")

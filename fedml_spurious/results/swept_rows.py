@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.results.rows import ClientResult, Epoch
@@ -21,7 +23,7 @@ def read_rows(paths: Sequence[Path]) -> list[SweptRow]:
     """Rows of sweeps (their folders, or their tables alone) and of run folders, finished or not.
 
     Raises:
-        InputError: a path is neither, or has no rows.
+        InputError: a path is neither, has no rows, or holds another experiment than the others.
     """
     rows = []
     for path in dict.fromkeys(paths):
@@ -29,6 +31,7 @@ def read_rows(paths: Sequence[Path]) -> list[SweptRow]:
         if not found:
             raise InputError(f"{path}: has no finished client yet; run it first")
         rows += found
+    _require_one_experiment(rows)
     return rows
 
 
@@ -36,8 +39,35 @@ def _read(path: Path) -> list[SweptRow]:
     if path.is_file() or (path / INDEX).is_file():
         return read_sweep(path)
     if (path / "config.yaml").is_file():
-        return [SweptRow({}, stored) for stored in stored_rows(path)]
+        return [SweptRow({}, stored, str(path)) for stored in stored_rows(path)]
     raise InputError(f"{path}: is no sweep and no run; give a sweep, its {TABLE}, or run folders")
+
+
+def _require_one_experiment(rows: Sequence[SweptRow]) -> None:
+    """Refuse rows of which one would silently stand for another."""
+    splits, found = dict[Any, SweptRow](), dict[Any, SweptRow]()
+    for row in rows:
+        stored, one = row.stored, row.stored.row
+        place = (one.dataset, frozenset(row.cell.items()), one.fl_seed)
+        if stored.splits:
+            other = splits.setdefault(place, row)
+            if other.stored.splits != stored.splits:
+                raise InputError(
+                    f"{other.source} and {row.source}: have other split files of {one.dataset} for federated "
+                    f"seed {one.fl_seed}, so they are no results of one experiment; draw them apart"
+                )
+        key = (*place, stored.epoch, one.method, stored.options, one.p_seed, one.client)
+        other = found.setdefault(key, row)
+        if _numbers(other) != _numbers(row):
+            raise InputError(
+                f"{other.source} and {row.source}: have other numbers for {one.method} {stored.options} on "
+                f"client {one.client} (fl{one.fl_seed}, {stored.epoch} epoch), so they are no results of one "
+                "experiment; draw them apart"
+            )
+
+
+def _numbers(row: SweptRow) -> ClientResult:
+    return replace(row.stored.row, seconds=None)  # two runs never take the same time
 
 
 def of_epoch(rows: Sequence[SweptRow], epoch: Epoch) -> list[SweptRow]:

@@ -12,6 +12,7 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import load_settings
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.divergence_step import recording_of
 from fedml_spurious.experiment.identity import global_identity
 from fedml_spurious.experiment.inputs import splits_folder
 from fedml_spurious.experiment.run_folder import RunFolder, config_text
@@ -147,15 +148,17 @@ def by_global_model(runs: Sequence[SweepRun]) -> tuple[list[SweepRun], list[tupl
         runs: whose split files are there; those that are finished come first.
 
     Returns:
-        The first run of every global model; and the others, each with the folder of its first.
+        The first run of every global model and of every recording that is made while it trains; and the
+        others, each with the folder of its first.
     """
-    first: dict[str, SweepRun] = {}
+    first: dict[object, SweepRun] = {}
     others = []
     for run in runs:
         settings = run.settings()
         place = splits_folder(settings, RunFolder(run.folder), run.fl_seed)
         data = SplitFolder(place, name=settings.data_args.dataset, verify=False)
-        leader = first.setdefault(global_identity(settings, data, run.fl_seed)["sha256"], run)
+        identity = global_identity(settings, data, run.fl_seed)["sha256"]
+        leader = first.setdefault((identity, recording_of(settings)), run)
         if leader is not run:
             others.append((run, leader.folder))
     return list(first.values()), others

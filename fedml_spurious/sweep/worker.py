@@ -19,6 +19,7 @@ from fedml_spurious.common.storage import link_or_copy, read_unchanged, write_by
 from fedml_spurious.config.file import load_settings
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.device import choose_device
+from fedml_spurious.experiment.divergence_step import DIVERGENCE
 from fedml_spurious.experiment.run import run_experiment
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
 from fedml_spurious.fedml_adapter.local_workers import local_workers
@@ -92,8 +93,11 @@ def _take_global_model(leader: RunFolder, folder: RunFolder, settings: Settings,
     # Without it the leader has failed, and this run trains a model itself.
     if (source / "model.pt").exists() and not (target / "model.pt").exists():
         if not folder.config.exists():  # a folder with a model and no configuration would be no run
+            folder.path.mkdir(parents=True, exist_ok=True)
             write_config(folder, settings)
         for name in ("identity.json", "rounds.csv"):
             write_bytes(target / name, read_unchanged(source / name))
+        for path in sorted((source / DIVERGENCE).glob("*.csv")):  # is recorded only while a model trains
+            write_bytes(target / DIVERGENCE / path.name, read_unchanged(path))
         require_unchanged(source / "model.pt")
         link_or_copy(source / "model.pt", target / "model.pt")

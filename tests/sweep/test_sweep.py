@@ -19,6 +19,8 @@ from running import read_rows, without_time
 
 from fedml_spurious.cli import main
 from fedml_spurious.results.sweep_table import join_sweep, read_sweep
+from fedml_spurious.sweep.grid import Axis
+from fedml_spurious.sweep.plan import by_global_model, plan_runs
 
 LIMIT, LAM = "data_args.partition.limit", "personalization_args.ours.lam_adv"
 CONFIG: dict[str, Any] = {
@@ -38,6 +40,7 @@ CONFIG: dict[str, Any] = {
     "personalization_args": {"epochs": 1},
     "attack_args": {"steps": 2, "budget_samples": 8},
     "experiment_args": {"methods": ["global", "ft", "ours"], "fl_seeds": [0, 1], "report": False},
+    "analysis_args": {"record": ["divergence"]},
 }
 
 
@@ -126,6 +129,17 @@ def test_split_files_and_global_models_are_made_once(swept: Swept) -> None:
             for path in swept.folder.glob(f"runs/limit=180,*/fl{seed}/progress.jsonl")
         ]
         assert sorted(rounds) == [0, 2]
+
+
+def test_what_was_recorded_while_a_global_model_trained_goes_with_it(swept: Swept) -> None:
+    for seed in (0, 1):
+        one, other = sorted(swept.folder.glob(f"runs/limit=180,*/fl{seed}/divergence.csv"))
+        assert one.read_bytes() == other.read_bytes()
+    # Cells that record something else of the same model train it themselves.
+    axes = [Axis("analysis_args.record", ([], ["divergence"]))]
+    config = swept.folder.parent / "sweep.yaml"
+    first, others = by_global_model(plan_runs(config, [f"{LIMIT}=180"], axes, swept.folder))
+    assert (len(first), others) == (4, [])
 
 
 def test_the_table_has_every_row_of_every_run(swept: Swept) -> None:
