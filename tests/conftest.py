@@ -15,9 +15,10 @@ from data_partition.split_files.folder import SplitFolder
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ctrl_c_is_heard() -> None:
-    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+def _signals_are_heard() -> None:
+    # A shell starts background jobs with SIGINT ignored, nohup with SIGHUP, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.imports import import_object
 from fedml_spurious.common.seeds import Purpose, generator
+from fedml_spurious.common.words import counted
 
 Probe = Callable[[Tensor, Tensor, np.random.Generator], Tensor]
 
@@ -78,7 +79,7 @@ def region(top: int, bottom: int, left: int, right: int) -> Probe:
         if bottom > height or right > width:
             raise InputError(
                 f"--probe region:{top},{bottom},{left},{right}: reaches beyond the images, which have "
-                f"{height} rows and {width} columns"
+                f"{counted(height, 'row')} and {counted(width, 'column')}"
             )
         pasted = image.clone()
         pasted[:, top:bottom, left:right] = donor[:, top:bottom, left:right]

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_csv, read_json
+from fedml_spurious.common.words import counted
 from fedml_spurious.results.budgets import Budget, read_budgets
 from fedml_spurious.results.decisions import Decision, read_decisions
 from fedml_spurious.results.finished_run import FinishedRun, fingerprints, load_run
@@ -101,13 +102,13 @@ def _missing(
     rows: tuple[ClientResult, ...],
 ) -> list[str]:
     experiment = config.get("experiment_args", {})
-    wanted = config.get("train_args", {}).get("comm_round")
+    wanted = config.get("train_args", {}).get("comm_round", 0)
     fl_seeds = experiment.get("fl_seeds") or [config.get("common_args", {}).get("random_seed", 0)]
     texts = []
     for fl_seed in fl_seeds:
         done = len(rounds.get(f"fl{fl_seed}", ()))
         if done != wanted:
-            texts.append(f"Global model fl{fl_seed}: {done} of {wanted} rounds.")
+            texts.append(f"Global model fl{fl_seed}: {done} of {counted(wanted, 'round')}.")
     p_seeds = experiment.get("personalization_seeds") or [0]
     clients = {row.client for row in rows}
     for name in methods:
@@ -117,5 +118,6 @@ def _missing(
         if not done:
             texts.append(f"{name}: no client is finished with coefficients that are final.")
         elif len(having) < pairs or done < len(having) * len(clients):
-            texts.append(f"{name}: {done} rows of clients, of {len(having)} of {pairs} pairs of seeds.")
+            of = f"{len(having)} of {counted(pairs, 'pair of seeds')}"
+            texts.append(f"{name}: {counted(done, 'row of clients')}, of {of}.")
     return texts

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import write_text
+from fedml_spurious.common.words import counted
 from fedml_spurious.report.contents import Page, gather, with_extras
 from fedml_spurious.report.open_run import open_run
 from fedml_spurious.results.proportions import Interval
@@ -91,4 +92,4 @@ def _interval(found: Interval | None) -> str:
 
 
 def _bytes(size: int) -> str:
-    return f"{size / 1000:.0f} kB" if size >= 1000 else f"{size} bytes"
+    return f"{size / 1000:.0f} kB" if size >= 1000 else counted(size, "byte")

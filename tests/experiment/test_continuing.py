@@ -181,9 +181,9 @@ def test_a_whole_number_in_a_grid_is_the_value_that_was_tried(
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("global/fl0/budget.json", "{", "Invalid JSON"),
-        ("global/fl0/budget.json", "[" * 9999, "Invalid JSON"),
-        ("global/fl0/budget.json", "{}", "eps: Field required); expected the attack's budget"),
+        ("global/fl0/budget.json", "{", "broken JSON"),
+        ("global/fl0/budget.json", "[" * 9999, "broken JSON"),
+        ("global/fl0/budget.json", "{}", "eps: missing; it has no default); expected the attack's budget"),
         ("global/fl0/budget.json", '{"eps": NaN, "in_range": true, "trail": [[1, 1]]}', "budget.json"),
         (
             "global/fl0/budget.json",
@@ -208,8 +208,8 @@ def test_a_whole_number_in_a_grid_is_the_value_that_was_tried(
         ("global/fl0/model.pt", torch.zeros(3), "holds no weights; expected tensors by name"),
         ("global/fl0/model.pt", {"a": 1}, "holds no weights; expected tensors by name"),
         ("global/fl0/model.pt", "", "cannot be read as a checkpoint"),
-        ("config.yaml", "experiment_args: {methods: 5}", "methods: expected a valid list"),
-        ("config.yaml", "experiment_args: {fl_seeds: [a]}", "fl_seeds.0: expected a valid integer"),
+        ("config.yaml", "experiment_args: {methods: 5}", "methods: expected a list, got 5"),
+        ("config.yaml", "experiment_args: {fl_seeds: [a]}", "fl_seeds.0: expected a whole number"),
         ("config.yaml", "[" * 9999, "broken YAML"),
         ("config.yaml", "", "is no configuration that a run wrote"),
         ("config.yaml", "[1]", "is no configuration that a run wrote"),

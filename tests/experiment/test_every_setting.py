@@ -139,7 +139,9 @@ FREE = {
     "device_args.threads", "device_args.worker_gpus", "comm_args.backend", "comm_args.timeout",
     "comm_args.start_timeout", "comm_args.silos", "comm_args.silo_clients", "comm_args.grpc_base_port",
     "comm_args.grpc_network", "tracking_args.enable_wandb", "tracking_args.wandb_project",
-    "tracking_args.run_name", "experiment_args.trials",
+    "tracking_args.run_name", "tracking_args.enable_tensorboard", "experiment_args.trials",
+    "experiment_args.report", "analysis_args.record", "analysis_args.divergence_interval",
+    "analysis_args.samples",
 }  # fmt: skip
 
 

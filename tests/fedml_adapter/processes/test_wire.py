@@ -93,7 +93,9 @@ def test_every_kind_of_task_is_known_to_the_equality_of_processes() -> None:
         for name, item in travelling_types().items()
         if item.__module__.startswith("fedml_spurious.") and hasattr(item, "run")
     }
-    assert kinds == {"BatchNormSums", "CountFooled", "MeasureGlobal", "Personalize"}
+    assert kinds == {
+        "BatchNormSums", "ClientDirections", "CountFooled", "MeasureGlobal", "Personalize", "RecordClient",
+    }  # fmt: skip
 
 
 PLAIN = st.recursive(
