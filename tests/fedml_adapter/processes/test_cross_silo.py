@@ -20,7 +20,7 @@ from fedml_spurious.fedml_adapter.processes.ranks import silo_of_clients
 # Imported by every Python process of a test before anything else: writes down what h5py is asked for, and
 # what is read of the split files without h5py.
 SPY = """
-import builtins, os, sys
+import os, posixpath, sys
 import h5py
 
 rank = os.environ.get("OMPI_COMM_WORLD_RANK")
@@ -31,7 +31,7 @@ if rank is not None:
     inner = h5py.Group.__getitem__
 
     def get(self, name):
-        record(f"group {name}")
+        record("group " + posixpath.join(self.name, name))
         return inner(self, name)
 
     h5py.Group.__getitem__ = get
@@ -67,7 +67,7 @@ def test_silos_over_mpi_read_their_own_clients_only(
     require_same(job.folder, alone)
     read = {rank: (tmp_path / f"spy{rank}").read_text().splitlines() for rank in range(3)}
     clients = {
-        rank: {line.split("/")[1] for line in lines if line.startswith("group examples/")}
+        rank: {line.split("/")[2] for line in lines if line.startswith("group /examples/")}
         for rank, lines in read.items()
     }
     assert clients == {0: set(), 1: {"0002"}, 2: {"0000", "0001", "0003"}}
