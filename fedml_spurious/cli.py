@@ -47,6 +47,11 @@ class _Main(click.Group):
                     click.echo(f"Error: standard output cannot be written ({lost})", err=True)
 
 
+_config_option = partial(
+    click.option, "--cf", "--yaml_config_file", "config", required=True, metavar="CONFIG"
+)
+
+
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
@@ -54,14 +59,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option(
-    "--cf",
-    "--yaml_config_file",
-    "config",
-    required=True,
-    metavar="CONFIG",
-    help="YAML file, or the name of one that ships with the package, such as quickstart.",
-)
+@_config_option(help="YAML file, or the name of one that ships with the package, such as quickstart.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Replace a value; may be repeated."
 )
@@ -205,14 +203,7 @@ def figure(name: str | None, runs: tuple[str, ...], listing: bool, out: str, for
 
 
 @main.command()
-@click.option(
-    "--cf",
-    "--yaml_config_file",
-    "config",
-    required=True,
-    metavar="CONFIG",
-    help="YAML file, or the name of one that ships with the package.",
-)
+@_config_option(help="YAML file, or the name of one that ships with the package.")
 @click.option(
     "--grid",
     "grid",

@@ -48,13 +48,17 @@ def make_anew(folder: object) -> str:
     """How split files that are there are replaced."""
     if _dataset.get() is None:
         return "add --overwrite to write it again"
-    return f"remove the folder {folder} and continue with --resume, which makes it again"
+    return _resume_without(folder)
 
 
 def make_again(folder: object) -> str:
     """What becomes of split files that are damaged."""
     if _dataset.get() is None:
         return "make the splits again"
+    return _resume_without(folder)
+
+
+def _resume_without(folder: object) -> str:
     return f"remove the folder {folder} and continue with --resume, which makes it again"
 
 

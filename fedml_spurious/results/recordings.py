@@ -11,6 +11,7 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_csv
 from fedml_spurious.results.finished_run import FinishedRun
 from fedml_spurious.results.method_names import GLOBAL
+from fedml_spurious.results.rows import parse_cell
 
 Row = Mapping[str, Any]
 _TEXT = ("dataset", "method", "client", "layer", "kind")
@@ -40,19 +41,14 @@ def read_numbers(path: Path) -> list[dict[str, Any]]:
         InputError: the file is broken.
     """
     try:
-        return [{name: _parse(name, cell) for name, cell in row.items()} for row in read_csv(path)]
+        return [
+            {name: parse_cell(name, cell, text=_TEXT, integers=_INTEGERS) for name, cell in row.items()}
+            for row in read_csv(path)
+        ]
     except ValueError as error:
         raise InputError(
             f"{path}: broken table ({error}); remove it and continue the run with --resume"
         ) from None
-
-
-def _parse(name: str, cell: str) -> Any:
-    if name in _TEXT:
-        return cell
-    if not cell:
-        return None
-    return int(cell) if name in _INTEGERS else float(cell)
 
 
 def read_recording(run: FinishedRun, kind: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -132,14 +132,23 @@ def parse_row(path: Path, row: Mapping[str, str]) -> ClientResult:
         ) from None
 
 
-def _parse(name: str, cell: str) -> Any:
-    if name in _TEXT:
+def parse_cell(name: str, cell: str, *, text: Container[str], integers: Container[str]) -> Any:
+    """What a cell of column ``name`` holds: text, a whole number, a fraction, or None where it is empty.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if name in text:
         return cell
     if not cell:
         return None
-    if name in _INTEGERS:
-        return int(cell)
-    value = float(cell)
+    return int(cell) if name in integers else float(cell)
+
+
+def _parse(name: str, cell: str) -> Any:
+    value = parse_cell(name, cell, text=_TEXT, integers=_INTEGERS)
+    if not isinstance(value, float):
+        return value
     if name in _SHARES and not 0 <= value <= 1:
         raise ValueError(f"{name} is {cell}, not from 0 to 1")
     return math.nan if math.isnan(value) else value  # one object, so that a row is equal to its copy
