@@ -73,8 +73,6 @@ class ClientRow:
         methods: what every method does, in the order of the table.
         color_map: which value goes with which class; empty without a map.
         is_worst: whether it is among the tenth of the clients with the largest disparity.
-        verdict: what the audit says of its personal models; empty without one.
-        audit: the same at length, a sentence each.
     """
 
     client: str
@@ -87,8 +85,6 @@ class ClientRow:
     methods: tuple[Measured, ...]
     color_map: tuple[Pair, ...]
     is_worst: bool = False
-    verdict: str = ""
-    audit: tuple[str, ...] = ()
 
     @property
     def worst(self) -> float | None:
@@ -106,16 +102,12 @@ class Explorer:
         rows: the clients, the worst first, those without a disparity last.
         mean: mean of every column of numbers over the clients, in the order of :func:`numbers`.
         median: the median of every column.
-        audited: what the audit is of; empty without one.
-        verdicts: those that it gives.
     """
 
     methods: tuple[str, ...]
     rows: tuple[ClientRow, ...]
     mean: tuple[float | None, ...]
     median: tuple[float | None, ...]
-    audited: str = ""
-    verdicts: tuple[str, ...] = ()
 
 
 Metas = Mapping[int, SplitMeta]

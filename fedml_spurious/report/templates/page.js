@@ -19,7 +19,6 @@
       this.input = this.tools.querySelector("input");
       this.count = this.tools.querySelector(".count");
       this.methods = [...this.tools.querySelectorAll("[data-method]")];
-      this.verdicts = [...this.tools.querySelectorAll("[data-verdict]")];
       this.worst = this.tools.querySelector("[data-worst]");
       this.style = document.head.appendChild(make("style", {}));
       const lines = [...this.body.rows];
@@ -31,7 +30,7 @@
         head.replaceChildren(button);
       });
       this.input.addEventListener("input", () => this.changed());
-      for (const chip of [...this.methods, ...this.verdicts, this.worst])
+      for (const chip of [...this.methods, this.worst])
         chip.addEventListener("click", () => { this.press(chip, !this.pressed(chip)); this.changed(); });
       this.body.addEventListener("keydown", (event) => this.key(event));
       this.tools.hidden = false;
@@ -96,12 +95,10 @@
 
     filter() {
       const words = this.input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const wanted = this.verdicts.filter((chip) => this.pressed(chip)).map((chip) => chip.dataset.verdict);
       const worst = this.pressed(this.worst);
       for (const row of this.rows) {
         row.shown = words.every((word) => row.text.includes(word))
-          && (!worst || row.line.hasAttribute("data-worst"))
-          && (!wanted.length || wanted.includes(row.line.dataset.verdict));
+          && (!worst || row.line.hasAttribute("data-worst"));
         row.line.hidden = !row.shown;
         row.more.hidden = !row.shown;
       }
@@ -156,8 +153,6 @@
         found.sort = `${this.down ? "-" : ""}${this.heads[this.column].dataset.key}`;
       if (this.input.value) found.q = this.input.value;
       if (chosen !== this.usual) found.m = chosen;
-      const verdicts = this.verdicts.filter((chip) => this.pressed(chip));
-      if (verdicts.length) found.v = verdicts.map((chip) => chip.dataset.verdict).join("~");
       if (this.pressed(this.worst)) found.worst = "1";
       const open = this.rows.filter((row) => this.isOpen(row)).map((row) => row.name);
       if (open.length) found.open = open.join("~");
@@ -177,8 +172,6 @@
       const chosen = get("m")?.split("~") ?? usual;
       this.methods.forEach((chip) => this.press(chip, chosen.includes(chip.textContent)));
       this.usual = usual.join("~");
-      const verdicts = get("v")?.split("~") ?? [];
-      this.verdicts.forEach((chip) => this.press(chip, verdicts.includes(chip.dataset.verdict)));
       this.press(this.worst, get("worst") === "1");
       const open = get("open")?.split("~") ?? [];
       this.rows.forEach((row) => this.open(row, open.includes(row.name)));
