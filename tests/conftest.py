@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import Phase, settings
 from running import Finished, invoke
 
 from data_partition.split_files.folder import SplitFolder
+
+# For `make mutants`: the same verdict every time, as soon as one example fails.
+settings.register_profile(
+    "mutants", phases=[Phase.explicit, Phase.generate], derandomize=True, database=None, deadline=None
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -41,8 +41,13 @@ def test_largest_remainder_reproduces_a_worked_example() -> None:
 def test_largest_remainder_stays_within_one_of_every_share(total: int, weights: tuple[int, ...]) -> None:
     shares = largest_remainder(total, weights)
     assert sum(shares) == total
-    for share, weight in zip(shares, weights, strict=True):
-        assert abs(share - Fraction(total * weight, sum(weights))) < 1
+    exact = [Fraction(total * weight, sum(weights)) for weight in weights]
+    assert all(abs(share - wanted) < 1 for share, wanted in zip(shares, exact, strict=True))
+    # Those that are rounded up have the largest remainders; of equals the first.
+    places = [(wanted % 1, -place) for place, wanted in enumerate(exact)]
+    up = [share > wanted for share, wanted in zip(shares, exact, strict=True)]
+    largest = sorted(places, reverse=True)[: sum(up)]
+    assert {place for place, raised in zip(places, up, strict=True) if raised} == set(largest)
 
 
 @given(
@@ -66,16 +71,41 @@ def test_consecutive_hands_are_not_complementary() -> None:
     assert sum(overlaps) > 25  # independent hands would share 2.5 classes on average
 
 
+def test_published_partitions_are_dealt_as_they_were() -> None:
+    """What seed 0 draws is part of every published result: it may not change, whatever else does."""
+
+    def rng() -> np.random.Generator:
+        return np.random.default_rng(0)
+
+    hands = deal_classes(7, 4, 3, rng())
+    assert [hand.tolist() for hand in hands] == [[2, 5, 6], [0, 3, 5], [1, 2, 4], [3, 4, 6]]
+    divided = divide_class(np.arange(20, 31), [1, 4, 5, 9], rng())
+    assert {client: rows.tolist() for client, rows in divided.items()} == {
+        1: [24, 26, 27], 5: [22, 20, 23], 9: [25, 30, 29], 4: [28, 21],
+    }  # fmt: skip
+    sizes = split_sizes([6, 7, 1, 5, 0], (72, 8, 20), rng())
+    assert sizes.tolist() == [[4, 0, 2], [5, 1, 1], [1, 0, 0], [4, 0, 1], [0, 0, 0]]
+    splits = divide_into_splits([np.arange(9), np.arange(9, 15)], (3, 1, 2), rng())
+    assert [rows.tolist() for rows in splits] == [[4, 10, 2, 11, 3, 9, 1, 0], [5, 12], [6, 8, 13, 14, 7]]
+    limited = draw_limited(np.repeat([0, 1, 5], [9, 4, 8]), 8, rng())
+    assert limited.tolist() == [2, 4, 5, 9, 11, 14, 15, 16]
+    assert {rows.dtype for rows in (*hands, sizes, limited)} == {np.dtype(np.int64)}
+
+
 def test_more_classes_per_client_than_classes_are_refused() -> None:
-    with pytest.raises(InputError, match="11 asked for, the data set has 10"):
+    expected = "^classes_per_client: 11 asked for, the data set has 10 classes$"
+    with pytest.raises(InputError, match=expected):
         deal_classes(10, 3, 11, np.random.default_rng(0))
+    (hand,) = deal_classes(10, 1, 10, np.random.default_rng(0))
+    assert hand.tolist() == list(range(10))
 
 
 @given(size=st.integers(1, 60), holders=st.sets(st.integers(0, 30), min_size=1), seed=st.integers(0, 99))
 def test_a_class_is_divided_within_one_and_without_overlap(size: int, holders: set[int], seed: int) -> None:
     rows = np.arange(100, 100 + size)
     if len(holders) > size:
-        with pytest.raises(InputError, match="some would get none"):
+        expected = "so some would get none; ask for fewer clients, fewer classes per client or more samples$"
+        with pytest.raises(InputError, match=expected):
             divide_class(rows, sorted(holders), np.random.default_rng(seed))
         return
     parts = divide_class(rows, sorted(holders), np.random.default_rng(seed))
@@ -109,6 +139,7 @@ def test_splits_are_disjoint_and_complete(sizes: list[int], seed: int) -> None:
     ends = np.cumsum([0, *sizes])
     parts = [np.arange(first, last) for first, last in itertools.pairwise(ends)]
     splits = divide_into_splits(parts, (72, 8, 20), np.random.default_rng(seed))
+    assert [len(split) for split in splits] == largest_remainder(sum(sizes), (72, 8, 20))
     assert np.array_equal(np.sort(np.concatenate(splits)), np.arange(ends[-1]))
 
 
@@ -125,5 +156,5 @@ def test_a_limited_part_keeps_the_proportions_of_the_classes(
 
 
 def test_a_limit_beyond_the_data_is_refused() -> None:
-    with pytest.raises(InputError, match="4 samples asked for, the data set has 3"):
+    with pytest.raises(InputError, match=r"^limit: 4 samples asked for, the data set has 3$"):
         draw_limited(np.zeros(3, np.int64), 4, np.random.default_rng(0))

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedml_spurious.learning.attacks import Attack, SuccessCount, count_successes, find_budget, pgd
+from fedml_spurious.learning.attacks import (
+    ATTACK_BATCH,
+    Attack,
+    SuccessCount,
+    count_successes,
+    find_budget,
+    pgd,
+)
 from fedml_spurious.learning.modes import frozen
 
 WEIGHT = torch.tensor([[1.0, -2.0, 0.5], [-1.0, 3.0, 2.0]], dtype=torch.float64)  # (K, D)
@@ -84,6 +91,16 @@ def test_an_example_does_not_depend_on_its_batch() -> None:
     torch.testing.assert_close(together, alone, rtol=0.0, atol=1e-14)
 
 
+def test_a_tiny_gradient_does_not_vanish_in_a_large_batch() -> None:
+    """Its 5e-45 is next to the smallest number of single precision: a 64th of it would be 0."""
+
+    def nearly_flat(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([1e-44 * x, torch.zeros_like(x)], dim=1)
+
+    x, y = torch.full((64, 1), 0.5), torch.zeros(64, dtype=torch.int64)
+    assert (pgd(nearly_flat, x, y, norm="linf", eps=0.25, step_size=0.25, steps=1) == 0.25).all()
+
+
 def test_a_zero_gradient_moves_nothing() -> None:
     def constant(x: torch.Tensor) -> torch.Tensor:
         return x.sum(dim=1, keepdim=True) * torch.zeros(1, 2, dtype=x.dtype)
@@ -156,7 +173,12 @@ def test_frozen_lets_no_gradient_into_the_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"norm": "l1"}, "norm"), ({"eps": -0.1}, "eps >= 0"), ({"steps": 0}, "steps >= 1")],
+    [
+        ({"norm": "l1"}, "^norm: expected 'linf' or 'l2', got 'l1'$"),
+        ({"eps": -0.1}, "steps >= 1, got -0.1, 0.1 and 1$"),
+        ({"step_size": -0.1}, "steps >= 1, got 0.1, -0.1 and 1$"),
+        ({"steps": 0}, "steps >= 1, got 0.1, 0.1 and 0$"),
+    ],
 )
 def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
     arguments = {"norm": "linf", "eps": 0.1, "step_size": 0.1, "steps": 1} | options
@@ -170,6 +192,42 @@ def test_attack_in_parts_equals_one_pgd_and_takes_nothing() -> None:
         attack(linear, X, Y), pgd(linear, X, Y, norm="linf", eps=0.1, step_size=0.03, steps=5)
     )
     assert attack(linear, X[:0], Y[:0]).shape == (0, 3)
+
+
+def test_every_image_needs_a_label() -> None:
+    """A part of the images that finds no part of the labels is not left out."""
+    x, y = X.repeat(ATTACK_BATCH, 1), Y.repeat(ATTACK_BATCH // 2)
+    with pytest.raises(ValueError, match="shorter"):
+        Attack("linf", 0.1)(linear, x, y)
+
+
+def test_the_length_of_an_image_is_over_all_its_pixels() -> None:
+    """Images of one channel: the same optimum as that of their pixels in a row, in more than one part."""
+    rows = torch.rand(ATTACK_BATCH + 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(len(rows)) % 2
+    weight = torch.tensor([[1.0, -2.0, 0.5, 3.0], [-1.0, 3.0, 2.0, 0.0]], dtype=torch.float64)
+    attack = Attack("l2", 0.2)
+    found = attack(lambda x: x.flatten(1) @ weight.T, rows.view(-1, 1, 2, 2), y)
+    direction = weight[1 - y] - weight[y]
+    free = rows + 0.2 * direction / direction.norm(dim=1, keepdim=True)
+    inside = ((free > 0) & (free < 1)).all(dim=1)  # the others meet the range of images on the way
+    assert 100 < inside.sum() < len(rows)
+    torch.testing.assert_close(found.flatten(1)[inside], free[inside], rtol=0.0, atol=1e-12)
+
+
+def test_nothing_can_be_fooled_where_nothing_is_right() -> None:
+    attack = Attack("linf", 0.1)
+    assert count_successes(linear, X[:0], Y[:0], attack) == SuccessCount(0, 0)
+    wrong = 1 - linear(X).argmax(dim=1)
+    assert count_successes(linear, X, wrong, attack) == SuccessCount(0, 0)
+    assert SuccessCount(0, 0).rate == 0.0
+
+
+def test_successes_of_clients_are_added() -> None:
+    """1 of 2 and 3 of 8 are 4 of 10."""
+    pooled = SuccessCount(1, 2) + SuccessCount(3, 8)
+    assert pooled == SuccessCount(4, 10)
+    assert pooled.rate == 0.4
 
 
 def test_successes_count_only_samples_that_were_correct() -> None:
@@ -214,7 +272,7 @@ def test_an_attack_works_in_inference_mode(norm: str) -> None:
     with torch.inference_mode():
         assert torch.equal(pgd(model, x.clone(), y.clone(), **options), expected)
         inferring = nn.Linear(12, 3)
-    with pytest.raises(ValueError, match=r"made in torch\.inference_mode"):
+    with pytest.raises(ValueError, match=r"^the model was made in torch\.inference_mode .* outside$"):
         pgd(inferring, x.flatten(1), y, **options)
 
 

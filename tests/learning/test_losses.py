@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,3 +85,8 @@ def test_l2_distance_and_its_gradient_in_closed_form() -> None:
     for v, w in zip(w_p, w_g, strict=True):
         torch.testing.assert_close(v.grad, 2 * (v - w).detach())
         assert w.grad is None
+
+
+def test_the_distance_of_networks_of_different_sizes_is_none() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        l2_distance([torch.ones(2), torch.ones(1)], [torch.zeros(2)])

@@ -96,7 +96,18 @@ def test_parity_with_fedmls_own_aggregation() -> None:
     assert compared == 8
 
 
-@pytest.mark.parametrize("updates", [[], [(0, {"w": torch.ones(1)})]])
-def test_nothing_to_average_is_refused(updates: list[tuple[int, dict[str, torch.Tensor]]]) -> None:
-    with pytest.raises(ValueError, match="at least 1 sample"):
+@pytest.mark.parametrize(("updates", "got"), [([], "none"), ([(0, {"w": torch.ones(1)})], "count 0")])
+def test_nothing_to_average_is_refused(updates: list[tuple[int, dict[str, torch.Tensor]]], got: str) -> None:
+    expected = f"^expected at least one client, each with at least 1 sample; got {got}$"
+    with pytest.raises(ValueError, match=expected):
         average(updates)
+
+
+def test_tensors_may_lie_in_memory_as_they_like() -> None:
+    """The last channel first, as GPUs like it, on one client and not on the other, in either order."""
+    first, second = (torch.arange(120.0).view(2, 3, 4, 5) * factor for factor in (1, 8))
+    turned = first.to(memory_format=torch.channels_last)
+    assert not turned.is_contiguous()
+    for updates in ([(1, turned), (3, second)], [(3, second), (1, turned)]):
+        mean = average([(count, {"w": value}) for count, value in updates])["w"]
+        assert torch.equal(mean, first * (1 + 3 * 8) / 4)

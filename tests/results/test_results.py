@@ -11,7 +11,7 @@ from finished_folders import client_row as row
 from running import read_rows
 
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.results.averages import client_mean, disparity, weighted_mean
+from fedml_spurious.results.averages import Spread, client_mean, disparity, spread, weighted_mean
 from fedml_spurious.results.budgets import Budget
 from fedml_spurious.results.finished_run import FinishedRun
 from fedml_spurious.results.notes import clients_note
@@ -60,7 +60,19 @@ def test_client_mean_and_weighted_mean_by_hand() -> None:
     assert client_mean([None]) is None
     assert weighted_mean([0.5, None, 1.0], [30, 5, 10]) == (0.5 * 30 + 10) / 40
     assert weighted_mean([0.5], [0]) is None
-    assert disparity(0.9, None) is None
+    assert weighted_mean([0.5, 1.0], [1, 3]) == 0.875
+    with pytest.raises(ValueError, match="shorter"):
+        weighted_mean([0.5, 1.0], [1])
+    assert disparity(0.25, 0.75) == -0.5
+    assert disparity(0.9, None) is disparity(None, 0.9) is disparity(None, None) is None
+
+
+def test_the_spread_of_values_by_hand() -> None:
+    """Distances of 3, 3 and 0 from the mean 5: the root of 18 / 2."""
+    assert spread([2.0, None, 8.0, 5.0]) == Spread(5.0, 3.0, 3)
+    assert spread([2.0, 4.0]) == Spread(3.0, 2**0.5, 2)
+    assert spread([0.5, None]) == Spread(0.5, None, 1)
+    assert spread([None]) is spread([]) is None
 
 
 def test_the_summary_averages_clients_first_and_seeds_then() -> None:

@@ -281,3 +281,35 @@ def test_one_number_has_no_interval() -> None:
     found = compare({(0, 0): {"a": 0.5}}, {(0, 0): {"a": 0.25}})
     assert found is not None
     assert (found.mean, found.low, found.high) == (0.25, None, None)
+    alone = compare({(0, 0): {"a": 0.5}}, {(0, 0): {"a": 0.25}}, own_clients=True)
+    assert alone == found
+
+
+@pytest.mark.parametrize("own_clients", [False, True])
+@pytest.mark.parametrize(
+    "method",
+    [
+        {(0, 0): {"a": 0.0, "b": 0.5}},  # two clients
+        {(0, 0): {"a": 0.0}, (0, 1): {"a": 0.5}},  # two personalization seeds
+        {(0, 0): {"a": 0.0}, (1, 0): {"a": 0.5}},  # two federated seeds
+    ],
+)
+def test_two_numbers_have_an_interval(method: Disparities, own_clients: bool) -> None:
+    """Two are drawn from two: both are the first, or the second, in a quarter of all draws."""
+    zeros = {pair: dict.fromkeys(values, 0.0) for pair, values in method.items()}
+    found = compare(method, zeros, own_clients=own_clients)
+    assert found is not None
+    assert (found.mean, found.low, found.high) == (0.25, 0.0, 0.5)
+
+
+def test_a_client_that_one_seed_alone_has_is_left_out_unless_it_is_that_seeds_own() -> None:
+    method = {(0, 0): {"a": 0.5, "b": 0.25}, (1, 0): {"b": 0.75, "c": 1.0}}
+    zeros = {pair: dict.fromkeys(values, 0.0) for pair, values in method.items()}
+    crossed, nested = (compare(method, zeros, own_clients=own) for own in (False, True))
+    assert crossed is not None
+    assert nested is not None
+    assert (crossed.mean, crossed.clients, crossed.pairs, crossed.fl_seeds) == (0.5, 1, 2, 2)
+    assert (nested.mean, nested.clients, nested.pairs, nested.fl_seeds) == (0.625, 4, 2, 2)
+    for own in (False, True):
+        assert compare({}, zeros, own_clients=own) is None
+        assert compare({(0, 0): {"z": 1.0}}, zeros, own_clients=own) is None
