@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -96,10 +96,11 @@ class WeightedSum:
     def _mean_of(self, name: str, value: Tensor) -> Tensor:
         if name not in self.tail:
             return value.clone()
-        # As a tensor: by a plain number a GPU multiplies with the reciprocal, whose rounding is another.
-        count = torch.full((), self.count, dtype=value.dtype, device=value.device)
-        mean, kind = (value + self.tail[name]) / count, self.types[name]
-        return (torch.view_as_complex(mean) if kind.is_complex else mean).to(kind)
+        kind = self.types[name]
+        mean = torch.empty_like(value, dtype=_real(kind))
+        for out, head, tail in _chunks(mean, value, self.tail[name]):
+            _divide(head, tail, self.count, out)
+        return torch.view_as_complex(mean) if kind.is_complex else mean
 
     def _accumulate(self, name: str, value: Tensor, factor: int) -> None:
         if name not in self.head:
@@ -108,23 +109,40 @@ class WeightedSum:
             )
             self.tail[name] = torch.zeros_like(self.head[name])
             return
-        pairs = zip(*(_chunks(tensor) for tensor in (self.head[name], self.tail[name], value)), strict=True)
-        for head, tail, part in pairs:
-            term = part.to(torch.float64) * factor
-            total = head + term
-            shifted = total - head
-            tail += (head - (total - shifted)) + (term - shifted)
-            head.copy_(total)
+        for head, tail, part in _chunks(self.head[name], self.tail[name], value):
+            head.copy_(_add_exactly(head, tail, part, factor))
 
     def _keep_largest(self, name: str, value: Tensor) -> None:
         self.head[name] = torch.maximum(self.head[name], value) if name in self.head else value.clone()
 
 
-def _chunks(tensor: Tensor) -> tuple[Tensor, ...]:
+def _real(kind: torch.dtype) -> torch.dtype:
+    return kind.to_real() if kind.is_complex else kind
+
+
+def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of the same places of all tensors; those that are written must be contiguous."""
     # On a CPU pieces that stay in its cache through the passes of an exact addition; elsewhere pieces that
     # bound the memory of its terms.
-    size = 1 << 15 if tensor.device.type == "cpu" else 1 << 24
-    return torch.split(tensor.contiguous().view(-1), size)
+    size = 1 << 15 if tensors[0].device.type == "cpu" else 1 << 24
+    return zip(*(torch.split(tensor.contiguous().view(-1), size) for tensor in tensors), strict=True)
+
+
+def _add_exactly(head: Tensor, tail: Tensor, part: Tensor, factor: int) -> Tensor:
+    """The rounded sum of ``head`` and ``part * factor``; what rounding leaves out is added to ``tail``."""
+    term = part.to(torch.float64, copy=True).mul_(factor)
+    total = head + term
+    shifted = total - head
+    term -= shifted
+    torch.sub(total, shifted, out=shifted)
+    torch.sub(head, shifted, out=shifted)
+    tail += shifted.add_(term)
+    return total
+
+
+def _divide(head: Tensor, tail: Tensor, count: int, out: Tensor) -> None:
+    # As a tensor: by a plain number a GPU multiplies with the reciprocal, whose rounding is another.
+    out.copy_((head + tail).div_(torch.full((), count, dtype=head.dtype, device=head.device)))
 
 
 def average(updates: Sequence[tuple[int, Mapping[str, Tensor]]]) -> State:
@@ -140,7 +158,24 @@ def average(updates: Sequence[tuple[int, Mapping[str, Tensor]]]) -> State:
     Raises:
         ValueError: no clients, or a count below 1.
     """
+    real = {name for _, state in updates[:1] for name, value in state.items() if value.is_floating_point()}
     total = WeightedSum()
     for count, state in updates:
-        total.add(count, state)
-    return total.mean()
+        total.add(count, {name: value for name, value in state.items() if name not in real})
+    found = total.mean()
+    for name in real:
+        found[name] = _mean([(count, state[name]) for count, state in updates])
+    return {name: found[name] for name in updates[0][1]}
+
+
+def _mean(values: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """The same bits as a :class:`WeightedSum` gives, piece by piece, so that no sum goes through memory."""
+    counts, tensors = [count for count, _ in values], [value for _, value in values]
+    mean = torch.empty_like(tensors[0], memory_format=torch.contiguous_format)
+    for out, first, *others in _chunks(mean, *tensors):
+        head = first.to(torch.float64, copy=True).mul_(counts[0])
+        tail = torch.zeros_like(head)
+        for count, part in zip(counts[1:], others, strict=True):
+            head = _add_exactly(head, tail, part, count)
+        _divide(head, tail, sum(counts), out)
+    return mean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from fractions import Fraction
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -78,6 +79,42 @@ def test_what_the_partial_sums_rounded_away_is_in_the_sum_of_both(
     for index in order:
         whole.merge(parts[index])
     assert whole.mean()["w"].item() == float(np.float32(1 / 3))
+
+
+@pytest.mark.parametrize("order", list(permutations([2.0**60, 1.0, -(2.0**60)])))
+def test_an_average_of_all_at_once_rounds_nothing_away_either(order: tuple[float, ...]) -> None:
+    """In double precision 2^60 + 1 - 2^60 is 0 or 1, by its order; in several pieces, transposed."""
+    updates = [(1, {"w": torch.full((5, 14_000), value).t()}) for value in order]
+    mean = average(updates)["w"]
+    assert mean.shape == (14_000, 5)
+    assert mean.unique().tolist() == [float(np.float32(1 / 3))]
+
+
+def test_an_average_of_all_at_once_has_the_bits_of_the_sum() -> None:
+    """Every type that a network holds, zeros with signs among them."""
+    rng = torch.Generator().manual_seed(0)
+    exponents = torch.randint(-9, 9, (40_000,), generator=rng)
+    updates: list[tuple[int, dict[str, torch.Tensor]]] = [
+        (
+            count,
+            {
+                "w": torch.randn(40_000, generator=rng) * 10.0**exponents,
+                "zeros": torch.tensor([-0.0, 0.0]),
+                "complex": torch.randn(3, 2, generator=rng, dtype=torch.complex64),
+                "half": torch.randn(7, generator=rng).half(),
+                "counter": torch.tensor(count),
+            },
+        )
+        for count in (501, 3, 100_003)
+    ]
+    total = WeightedSum()
+    for count, state in updates[::-1]:
+        total.add(count, state)
+    summed, averaged = total.mean(), average(updates)
+    assert list(averaged) == ["w", "zeros", "complex", "half", "counter"]
+    for name, value in averaged.items():
+        assert value.dtype == summed[name].dtype == updates[0][1][name].dtype
+        assert value.numpy().tobytes() == summed[name].numpy().tobytes(), name
 
 
 def test_parity_with_fedmls_own_aggregation() -> None:
