@@ -113,3 +113,10 @@ def test_tiny_clients_are_counted_from_the_events_of_a_run(tmp_path: Path) -> No
     found = claim_g_clients.measure_claim(tmp_path, (6,))
     assert found["6 clients"].keys() == {"s", "ms a piece", "second half / first", "peak MB"}
     assert len((tmp_path / "6/run/results.csv").read_text().splitlines()) == 1 + 2 * 6
+
+
+def test_two_workers_are_timed_by_the_events_of_their_run() -> None:
+    import claim_two_workers  # found only on the path that is set above
+
+    for work in (claim_two_workers.rounds("small"), claim_two_workers.personalization("small")):
+        assert 0 < work()["s"] < 60

@@ -1,0 +1,147 @@
+"""Claims (a) to (d) over MPI: two workers of one thread each, beside FedML in one process with two threads.
+
+python examples/benchmarks/claim_two_workers.py a --anyway
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import claim_abc_rounds
+import claim_de_clients
+import click
+import numpy as np
+import processes
+import yaml
+from harness import Side, measure, require_quiet, show
+
+from data_partition.own import write_splits
+from fedml_spurious.learning.models import IMAGE_SIZES
+
+WORKERS, ROUNDS, CLIENTS = 2, 4, 4  # clients: a number that two workers can share evenly
+
+
+def rounds(setting: str) -> Callable[[], dict[str, float]]:
+    """Rounds of a run over MPI; the seconds of one, from the events of the run."""
+    chosen = claim_abc_rounds.SETTINGS[setting]
+    config: dict[str, Any] = {
+        "model_args": {"model": chosen.network, "fc_width": chosen.fc_width},
+        "train_args": {
+            "client_num_per_round": CLIENTS, "comm_round": ROUNDS, "epochs": chosen.epochs,
+            "batch_size": chosen.batch_size, "learning_rate": 1e-4,
+        },
+        "validation_args": {"frequency_of_the_test": ROUNDS},
+        "experiment_args": {"methods": ["global"]},
+    }  # fmt: skip
+    sizes = {"train": chosen.samples, "val": 1, "test": 1, "test_bc": 1}
+
+    def seconds(events: list[dict[str, Any]]) -> float:
+        times = [event["time"] for event in events if event["event"] == "round"]
+        return statistics.median(np.diff(times).tolist())
+
+    return _run(config, sizes, IMAGE_SIZES[chosen.network], seconds)
+
+
+def personalization(setting: str) -> Callable[[], dict[str, float]]:
+    """Personalization with ``ours`` over MPI, with the measurement that belongs to it; the seconds of it."""
+    chosen = claim_de_clients.SETTINGS[setting]
+    config: dict[str, Any] = {
+        "model_args": {"model": chosen.network, "fc_width": chosen.fc_width},
+        "train_args": {
+            "client_num_per_round": 1, "comm_round": 1, "epochs": 1, "batch_size": chosen.batch_size,
+        },
+        "personalization_args": {
+            "epochs": chosen.epochs, "batch_size": chosen.batch_size, "learning_rate": 1e-4,
+            "ours": {"lam_adv": claim_de_clients.LAM_ADV, "lam_l2": claim_de_clients.LAM_L2},
+        },
+        "attack_args": {"budget": "fixed", "eps": 0.031},
+        "experiment_args": {"methods": ["global", "ours"]},
+    }  # fmt: skip
+    sizes = dict(zip(("train", "val", "test"), chosen.samples, strict=True)) | {"test_bc": 1}
+
+    def seconds(events: list[dict[str, Any]]) -> float:
+        trained = next(event["time"] for event in events if event["event"] == "round")
+        return float(max(event["time"] for event in events if event["event"] == "client") - trained)
+
+    return _run(config, sizes, IMAGE_SIZES[chosen.network], seconds)
+
+
+def _run(
+    config: dict[str, Any],
+    sizes: dict[str, int],
+    side: int,
+    seconds: Callable[[list[dict[str, Any]]], float],
+) -> Callable[[], dict[str, float]]:
+    folder = Path(tempfile.mkdtemp(prefix="claim_two_workers_"))
+    rng, names = np.random.default_rng(0), [split for split, count in sizes.items() for _ in range(count)]
+    count = CLIENTS * len(names)
+    label = np.arange(count) % 10
+    write_splits(
+        folder / "splits",
+        "random",
+        image=rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8),
+        label=label,
+        spurious=(label + (np.array(names * CLIENTS) == "test_bc")) % 10,
+        client=np.repeat(np.arange(CLIENTS), len(names)),
+        split=names * CLIENTS,
+        conflicting_groups=[(label, (label + 1) % 10) for label in range(10)],
+    )
+    config["data_args"] = {"dataset": "random", "data_cache_dir": str(folder / "splits")}
+    config["device_args"] = {"threads": 1}
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+
+    def work() -> dict[str, float]:
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            command = processes.command(folder / "run.yaml", Path(out) / "run", WORKERS)
+            subprocess.run(command, check=True, capture_output=True)
+            return {"s": seconds(processes.notes(Path(out) / "run"))}
+
+    return work
+
+
+def fedml_rounds(setting: str) -> Callable[[], None]:
+    """As many clients in FedML's single process."""
+    settings = claim_abc_rounds.SETTINGS
+    settings[setting] = replace(settings[setting], clients=CLIENTS)
+    return claim_abc_rounds.fedml(setting)
+
+
+def fedml_personalization(setting: str) -> Callable[[], None]:
+    """As many clients in the loop of FedML's trainer."""
+    settings = claim_de_clients.SETTINGS
+    settings[setting] = replace(settings[setting], clients=CLIENTS)
+    return claim_de_clients.personalize_fedml(setting)
+
+
+def measure_claim(claim: str, repeats: int, setting: str | None = None) -> dict[str, dict[str, Any]]:
+    """Seconds of the work of four clients on all sides."""
+    what = "personalization" if claim == "d" else "rounds"
+    here, options = "claim_two_workers", {"setting": setting or claim}
+    sides = [
+        Side("FedML, two threads", f"{here}:fedml_{what}", options, threads=2, allocator=False),
+        Side("FedML, our allocator settings", f"{here}:fedml_{what}", options, threads=2),
+        Side("ours, two workers", f"{here}:{what}", options),
+    ]
+    found = measure(sides, repeats)
+    del found["ours, two workers"]["peak MB"]  # of the process that only waits
+    return found
+
+
+@click.command()
+@click.argument("claim", type=click.Choice(["a", "b", "c", "d"]))
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--anyway", is_flag=True, help="Measure on a busy machine too.")
+def main(claim: str, repeats: int, anyway: bool) -> None:
+    """Measure a claim and print its table."""
+    require_quiet(anyway)
+    show(f"({claim}) {CLIENTS} clients over MPI", measure_claim(claim, repeats))
+
+
+if __name__ == "__main__":
+    main()
