@@ -29,7 +29,7 @@ EXTRAS = {
     "grpc": ["grpcio", "msgpack"],
     "tracking": ["wandb==0.13.2", "tensorboardX"],
     "test": [
-        *("hypothesis", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "uv"),
+        *("hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "uv"),
         *("pypdf", "selenium"),  # reports are tested in Chromium, and as it prints them
     ],
     "mutants": ["mutmut>=3.8"],
@@ -111,6 +111,7 @@ setup(
         "loky",
         "matplotlib>=3.7",  # legends outside of the axes
         "pillow",
+        "psutil",
         "pydantic>=2",
         "rich",
         "scikit-learn",

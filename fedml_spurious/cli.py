@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fedml_spurious.common.allocator import reuse_freed_memory
-from fedml_spurious.common.cli_errors import Command, friendly
+from fedml_spurious.common.cli_errors import WRONG_INPUT, Command, friendly
 from fedml_spurious.common.ends import how_it_ended
 from fedml_spurious.common.streams import forgiving_streams, take_loss
 from fedml_spurious.common.version import __version__
@@ -50,6 +50,7 @@ class _Main(click.Group):
 _config_option = partial(
     click.option, "--cf", "--yaml_config_file", "config", required=True, metavar="CONFIG"
 )
+_set_option = partial(click.option, "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE")
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,9 +61,7 @@ def main() -> None:
 
 @main.command()
 @_config_option(help="YAML file, or the name of one that ships with the package, such as quickstart.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Replace a value; may be repeated."
-)
+@_set_option(help="Replace a value; may be repeated.")
 @click.option("--output", metavar="DIR", help="Folder of the run; runs/<name of CONFIG> where absent.")
 @click.option("--resume", is_flag=True, help="Continue the run in the folder where it stopped.")
 @click.option("--rank", type=int, metavar="N", help="Number of this process; with comm_args.backend GRPC.")
@@ -99,6 +98,7 @@ def run(
     from rich.console import Console
 
     # The same.
+    from fedml_spurious.doctor.first_line import foretell
     from fedml_spurious.experiment.device import choose_device
     from fedml_spurious.experiment.run import run_experiment
     from fedml_spurious.fedml_adapter.local_workers import local_workers
@@ -106,7 +106,15 @@ def run(
 
     console = Console(stderr=True)
     if process is not None:
-        run_rank(settings, folder, process, resume=resume, console=console, resume_command=resume_command)
+        run_rank(
+            settings,
+            folder,
+            process,
+            resume=resume,
+            console=console,
+            resume_command=resume_command,
+            foretell=partial(foretell, size=process.size),
+        )
         return
     device = choose_device(settings)
     start_workers = partial(local_workers, settings, device)
@@ -118,6 +126,7 @@ def run(
             console=console,
             start_workers=start_workers,
             device=device,
+            foretell=foretell,
         )
     except KeyboardInterrupt as error:
         status, words = how_it_ended(error)
@@ -133,6 +142,35 @@ def _share_cores() -> None:
     """
     if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
+@main.command()
+@_config_option(help="YAML file, or the name of one that ships with the package.")
+@_set_option(help="Replace a value; may be repeated.")
+@click.option("--output", metavar="DIR", help="Folder that the run would have; runs/<name of CONFIG>.")
+@friendly
+def doctor(config: str, overrides: tuple[str, ...], output: str | None) -> None:
+    """Say what CONFIG would run, what is missing, and what it will cost.
+
+    A few steps of the real network are timed; nothing is written. Exit status 2 where it cannot be run.
+    """
+    _share_cores()
+    reuse_freed_memory()
+    # Late: --help does without them.
+    from fedml_spurious.config.file import find_config, load_settings
+    from fedml_spurious.fedml_adapter.processes.ranks import mpi_rank
+
+    rank = mpi_rank()
+    if rank is not None and rank.number:  # mpirun says how many there will be; one of them tells the rest
+        return
+    path = find_config(config)
+    settings = load_settings(path, overrides)
+    # Torch takes seconds, which mistakes in a configuration must not wait for, and reads what was set above.
+    from fedml_spurious.doctor.command import show_doctor
+
+    folder = Path(output) if output else Path("runs") / path.stem
+    if not show_doctor(settings, config, overrides, folder):
+        raise click.exceptions.Exit(WRONG_INPUT)
 
 
 @main.command()
@@ -211,9 +249,7 @@ def figure(name: str | None, runs: tuple[str, ...], listing: bool, out: str, for
     metavar="SECTION.KEY=[...]",
     help="A key and its values; may be repeated, and every combination is run.",
 )
-@click.option(
-    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Replace a value in all cells."
-)
+@_set_option(help="Replace a value in all cells.")
 @click.option("--out", required=True, metavar="DIR", help="Folder of the sweep.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Runs at a time; by default as the cores allow."

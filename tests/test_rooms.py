@@ -28,6 +28,7 @@ ROOMS = (
     "fedml_spurious.experiment",
     "fedml_spurious.fedml_adapter",
     "fedml_spurious.fedml_adapter.processes",
+    "fedml_spurious.doctor",
     "fedml_spurious.sweep",
     "fedml_spurious",
 )

@@ -58,7 +58,8 @@ class SplitFolder:
         self.has_samples = files
         if files:
             self._require_files(verify)
-        checksums = "\n".join(f"{split} {self.meta.files[split].sha256}" for split in SPLITS)
+        described = [(split, self.meta.files[split]) for split in SPLITS if split in self.meta.files]
+        checksums = "\n".join(f"{split} {file.sha256}" for split, file in described)
         self.fingerprint = hashlib.sha256(checksums.encode()).hexdigest()
 
     def _require_files(self, verify: bool) -> None:

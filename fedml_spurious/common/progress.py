@@ -47,8 +47,8 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, console: Console, title: str, total: int, done: int) -> None:
-        self.console, self.title, self.total = console, title, total
+    def __init__(self, console: Console, title: str, total: int, done: int, *, quiet: bool) -> None:
+        self.console, self.title, self.total, self.quiet = console, title, total, quiet
         self.done, self.first = done, done
         self.started = self.printed = time.monotonic()
 
@@ -62,7 +62,8 @@ class _Lines:
     def set(self, done: int, total: int, message: str = "") -> None:
         self.done, self.total = done, total
         now = time.monotonic()
-        if now - self.printed < LINE_INTERVAL and self.done < self.total:
+        quick = self.quiet and self.printed == self.started
+        if now - self.printed < LINE_INTERVAL and (self.done < self.total or quick):
             return
         self.printed = now
         left = (now - self.started) / max(self.done - self.first, 1) * (self.total - self.done)
@@ -150,7 +151,7 @@ def _clock(seconds: float | None) -> str:
 
 
 @contextmanager
-def stage(console: Console, title: str, *, total: int, done: int = 0) -> Iterator[Stage]:
+def stage(console: Console, title: str, *, total: int, done: int = 0, quiet: bool = False) -> Iterator[Stage]:
     """Show a progress line with the remaining time on a terminal, plain lines otherwise.
 
     Args:
@@ -158,13 +159,14 @@ def stage(console: Console, title: str, *, total: int, done: int = 0) -> Iterato
         title: name of the stage.
         total: number of steps.
         done: steps that an earlier process did.
+        quiet: say nothing of a stage that is done before its first line would come; a bar is shown always.
 
     Yields:
         The stage, to be advanced.
     """
     # A terminal that cannot move its cursor (TERM=dumb) shows no display that is drawn anew.
     if not console.is_terminal or console.is_dumb_terminal:
-        yield _Lines(console, title, total, done)
+        yield _Lines(console, title, total, done, quiet=quiet)
         return
     with Progress(_WholeLine(console), console=console) as progress:
         yield _Bar(progress, title, total, done)

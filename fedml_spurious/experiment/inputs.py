@@ -61,7 +61,8 @@ def _open(settings: Settings, folder: RunFolder, console: Console, fl_seed: int)
         return SplitFolder(place, name=chosen.dataset, files=not described)
     raw = Path(chosen.raw).expanduser() if chosen.raw else None
     title = f"Splits of {chosen.dataset}" + (f", fl{fl_seed}" if settings.own_partitions else "")
-    with advising_a_run(chosen.dataset), stage(console, title, total=1) as bar:
+    # Quiet, so that what a run costs is its first line.
+    with advising_a_run(chosen.dataset), stage(console, title, total=1, quiet=True) as bar:
         # Other splits that lie there are not this run's to replace.
         PARTITIONS[chosen.dataset].build(chosen.partition.of(fl_seed), raw=raw, out=place, progress=bar.set)
         return SplitFolder(place, name=chosen.dataset)

@@ -20,7 +20,12 @@ from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.divergence_step import join_divergence
 from fedml_spurious.experiment.federated_step import train_global_models
 from fedml_spurious.experiment.inputs import SplitsBySeed, check_data, open_data
-from fedml_spurious.experiment.personalization_step import describe_plan, describe_recordings, personalize
+from fedml_spurious.experiment.personalization_step import (
+    ClientsBySeed,
+    describe_plan,
+    describe_recordings,
+    personalize,
+)
 from fedml_spurious.experiment.recordings import check_recordings, record
 from fedml_spurious.experiment.resume import check_folder
 from fedml_spurious.experiment.run_folder import RunFolder, write_config
@@ -37,6 +42,9 @@ from fedml_spurious.results.text_tables import output_console
 logger = logging.getLogger(__name__)
 
 
+# Tells what a run that begins will cost, in one line; given its settings, data, clients and device.
+Foretell = Callable[[Settings, SplitsBySeed, ClientsBySeed, torch.device], str]
+
 # Starts the workers, and ends them when the run ends; what it gives opens the data for them.
 StartWorkers = Callable[[], AbstractContextManager[Callable[[SplitsBySeed], Workers]]]
 
@@ -49,6 +57,7 @@ def run_experiment(
     console: Console,
     start_workers: StartWorkers,
     device: torch.device,
+    foretell: Foretell | None = None,
 ) -> None:
     """Do everything that a configuration asks for, except what an earlier process finished already.
 
@@ -59,6 +68,7 @@ def run_experiment(
         console: where progress goes; the final table goes to standard output.
         start_workers: brings up the workers: this process, or others.
         device: where this process keeps the global models.
+        foretell: what a run that begins is said to cost; nothing is said where it is absent.
 
     Raises:
         InputError: settings, data or folder are wrong; nothing was trained.
@@ -73,7 +83,7 @@ def run_experiment(
                 scratch_folder(output),
                 start_workers() as workers_for,
             ):
-                table = _run(settings, folder, device, console, workers_for, begin_log)
+                table = _run(settings, folder, device, console, workers_for, begin_log, foretell)
                 _show(table, output, console)
                 if settings.experiment_args.report:
                     _report(output, console)
@@ -116,6 +126,7 @@ def _run(
     console: Console,
     workers_for: Callable[[SplitsBySeed], Workers],
     begin_log: Callable[[], None],
+    foretell: Foretell | None,
 ) -> DatasetTable:
     data = open_data(settings, folder, console)
     clients = check_data(settings, data, device)
@@ -124,11 +135,15 @@ def _run(
     workers = workers_for(data)
     # Everything was found good: from here on the folder is written.
     begin_log()
+    # Of a run that goes on nobody knows how far it is, and its stages tell what is left of each.
+    begins = not folder.is_begun()
     write_config(folder, settings)
     # A client of one partition is another one than the client of that id in another.
     different = {splits: clients[fl_seed] for fl_seed, splits in data.items()}
     folder.note("start", clients=sum(map(len, different.values())), dataset=settings.data_args.dataset)
-    for line in filter(None, (describe_plan(settings, clients), describe_recordings(settings, clients))):
+    estimate = foretell(settings, data, clients, device) if foretell is not None and begins else ""
+    about = describe_plan(settings, clients), describe_recordings(settings, clients)
+    for line in filter(None, (estimate, *about)):
         console.print(line, highlight=False, soft_wrap=True)
     run = RunContext(settings, data, folder, workers, console, device)
     with tracking(settings, folder):

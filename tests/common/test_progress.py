@@ -134,3 +134,17 @@ def test_a_pipe_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
         bar.advance("first")
         bar.advance()
     assert re.fullmatch(r"Work: 1/2, \d+ s left  first\nWork: 2/2, 0 s left\n", stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"), [(60.0, ""), (0.0, "Work: 1/2, 0 s left\nWork: 2/2, 0 s left\n")]
+)
+def test_a_quiet_stage_says_nothing_where_it_is_quick(
+    interval: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_INTERVAL", interval)
+    stream = io.StringIO()
+    with stage(Console(file=stream), "Work", total=2, quiet=True) as bar:
+        bar.advance()
+        bar.advance()
+    assert stream.getvalue() == expected

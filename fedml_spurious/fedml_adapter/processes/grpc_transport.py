@@ -9,7 +9,6 @@ import csv
 import io
 import logging
 import queue
-import socket
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,9 +19,9 @@ from fedml.core.distributed.communication.grpc import grpc_comm_manager_pb2, grp
 from fedml.core.distributed.communication.grpc.grpc_comm_manager import GRPCCommManager
 from fedml.core.distributed.communication.message import Message
 
-from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import write_text
 from fedml_spurious.fedml_adapter.processes.packing import pack, unpack
+from fedml_spurious.fedml_adapter.processes.ranks import require_free
 from fedml_spurious.fedml_adapter.processes.timing import GRPC_STOP_GRACE, POLL
 
 logger = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ class GrpcTransport(GRPCCommManager):  # type: ignore[misc]  # FedML has no type
     """
 
     def __init__(self, rank: int, addresses: Sequence[tuple[str, int]], folder: Path) -> None:
-        _require_free(*addresses[rank], rank)
+        require_free(*addresses[rank], rank)
         table = io.StringIO()
         writer = csv.writer(table)
         writer.writerow(("eid", "rank", "grpc_server_ip", "grpc_server_port"))
@@ -140,17 +139,3 @@ def _message(content: dict[str, Any]) -> Message:
 
 
 _ENVELOPE = (Message.MSG_ARG_KEY_TYPE, Message.MSG_ARG_KEY_SENDER, Message.MSG_ARG_KEY_RECEIVER)
-
-
-def _require_free(host: str, port: int, rank: int) -> None:
-    # GRPC lets two servers share a port and would give each a part of the messages.
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError as error:
-        raise InputError(
-            f"comm_args: rank {rank} cannot listen on {host}:{port} ({error.strerror or error}); another "
-            "process has the port, or this machine has not that address. Change grpc_base_port or "
-            "grpc_addresses"
-        ) from None

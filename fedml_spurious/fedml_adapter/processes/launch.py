@@ -21,7 +21,7 @@ from fedml_spurious.common.cli_errors import RUN_FAILED, WRONG_INPUT
 from fedml_spurious.common.ends import how_it_ended
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.run import run_experiment
+from fedml_spurious.experiment.run import Foretell, run_experiment
 from fedml_spurious.fedml_adapter.processes.messages import SilentError
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, threads_of
 from fedml_spurious.fedml_adapter.processes.server_process import remote_workers
@@ -38,7 +38,14 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def run_rank(
-    settings: Settings, output: Path, rank: Rank, *, resume: bool, console: Console, resume_command: str
+    settings: Settings,
+    output: Path,
+    rank: Rank,
+    *,
+    resume: bool,
+    console: Console,
+    resume_command: str,
+    foretell: Foretell | None = None,
 ) -> None:
     """Do this process's part of a run; on any trouble it and all others end.
 
@@ -49,6 +56,7 @@ def run_rank(
         resume: whether to continue a run that is there.
         console: where rank 0 shows progress.
         resume_command: the command that continues the run, for messages.
+        foretell: see :func:`run_experiment`.
     """
     threads, parent = threads_of(settings, rank), os.getppid()
     torch.set_num_threads(threads)
@@ -67,6 +75,7 @@ def run_rank(
                 console=console,
                 start_workers=start_workers,
                 device=here,
+                foretell=foretell,
             )
         else:
             run_worker(settings, output, rank, situation, threads)

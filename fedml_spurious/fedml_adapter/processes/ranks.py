@@ -193,6 +193,30 @@ def grpc_addresses(settings: Settings) -> list[tuple[str, int]]:
     return [("127.0.0.1", comm.grpc_base_port + number) for number in range(comm.silo_count + 1)]
 
 
+def require_free(host: str, port: int, rank: int) -> None:
+    """Make sure that a rank can listen here.
+
+    Args:
+        host: an address of this machine.
+        port: of the rank.
+        rank: its number, for the message.
+
+    Raises:
+        InputError: the port is taken, or the address is not this machine's.
+    """
+    # GRPC lets two servers share a port and would give each a part of the messages.
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise InputError(
+            f"comm_args: rank {rank} cannot listen on {host}:{port} ({error.strerror or error}); another "
+            "process has the port, or this machine has not that address. Change grpc_base_port or "
+            "grpc_addresses"
+        ) from None
+
+
 def threads_of(settings: Settings, rank: Rank) -> int:
     """CPU threads of a process: as set, also by ``OMP_NUM_THREADS``, else its share of its host's cores."""
     if settings.device_args.threads is not None:

@@ -1,0 +1,154 @@
+"""What a run needs and this machine lacks, each as one line with its remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.machine import cores, describe_cores, free_memory
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.doctor.estimate import Estimate, Processes
+from fedml_spurious.doctor.spans import size
+from fedml_spurious.experiment.resume import check_folder
+from fedml_spurious.experiment.tracking import require_tracking
+from fedml_spurious.fedml_adapter.processes.ranks import grpc_addresses, require_free
+
+# What a backend needs besides FedML: modules of its extra.
+_MODULES = {"sp": (), "MPI": ("mpi4py",), "GRPC": ("grpc", "msgpack")}
+_LOOPBACK = ("localhost", "127.")
+
+
+@dataclass
+class Findings:
+    """What is wrong.
+
+    Attributes:
+        missing: without which the run cannot go on.
+        doubts: with which it can, and is slower or at risk.
+    """
+
+    missing: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    def check(self, do: Callable[[], object]) -> None:
+        """Do something that raises where something is missing."""
+        try:
+            do()
+        except InputError as error:
+            self.lacks(str(error))
+
+    def lacks(self, problem: str) -> None:
+        """Note, in one line, what is missing."""
+        self.missing.append(" ".join(problem.split()))
+
+
+def check_surroundings(settings: Settings, output: Path, processes: Processes, found: Findings) -> None:
+    """Everything that needs no data: packages, MPI, ports, the folder, cores.
+
+    Args:
+        settings: settings of the run.
+        output: folder of the run; nothing is made there.
+        processes: how many there are.
+        found: gets what is wrong.
+    """
+    found.check(lambda: require_tracking(settings))
+    backend = settings.comm_args.backend
+    absent = [name for name in _MODULES[backend] if find_spec(name) is None]
+    if absent:
+        extra = backend.lower()
+        found.lacks(
+            f"packages: comm_args.backend {backend} needs {', '.join(absent)}; install what it needs with "
+            f"pip install 'fedml_spurious[{extra}]', or set comm_args.backend=sp"
+        )
+    if backend == "MPI":
+        _check_mpirun(processes, found)
+    if backend == "GRPC":
+        found.check(lambda: _check_ports(settings))
+    found.check(lambda: _check_output(output, settings))
+    _check_cores(processes, found)
+
+
+def _check_mpirun(processes: Processes, found: Findings) -> None:
+    beside_python = Path(sys.executable).with_name("mpirun")
+    if shutil.which("mpirun") is None and not beside_python.is_file():
+        found.lacks(
+            "MPI: there is no mpirun on the PATH; pip install 'fedml_spurious[mpi]' brings one, or set "
+            "comm_args.backend=sp"
+        )
+    if os.geteuid() == 0:
+        found.doubts.append("MPI: Open MPI refuses to run as root; add --allow-run-as-root to mpirun")
+    if processes.size > cores():
+        found.doubts.append(
+            f"MPI: {processes.size} processes on {describe_cores()}; add --oversubscribe to mpirun"
+        )
+
+
+def _check_ports(settings: Settings) -> None:
+    for rank, (host, port) in enumerate(grpc_addresses(settings)):
+        if host.startswith(_LOOPBACK):  # whether another one is this machine's, its rank finds out
+            require_free(host, port, rank)
+
+
+def _check_output(output: Path, settings: Settings) -> None:
+    if output.is_dir():
+        check_folder(output, settings, resume=False)
+    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"{there}: cannot be written; give another --output")
+
+
+def _check_cores(processes: Processes, found: Findings) -> None:
+    busy = processes.threads * max(1, processes.size - 1)
+    if busy > cores():
+        found.doubts.append(
+            f"threads: {busy} threads would compute on {describe_cores()}, and slow each other down; set "
+            f"device_args.threads={max(1, cores() // max(1, processes.size - 1))}, or start fewer processes"
+        )
+
+
+def free_disk(output: Path) -> int:
+    """Bytes that are free on the disk of a folder, which need not be there."""
+    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    return shutil.disk_usage(there).free
+
+
+def check_space(estimate: Estimate, output: Path, processes: Processes, found: Findings) -> None:
+    """Whether memory, disk and GPU have room for what the run will take."""
+    free = free_memory()
+    if estimate.memory.middle > free:
+        fewer = "start fewer processes, " if processes.size > 1 else ""
+        found.lacks(
+            f"memory: the run takes about {size(estimate.memory.middle)}, and {size(free)} are free; {fewer}"
+            "end other programs, lower model_args.fc_width or the batch sizes, or raise the container's limit"
+        )
+    elif estimate.memory.high > free:
+        found.doubts.append(
+            f"memory: the run may take {size(estimate.memory.high)}, and {size(free)} are free; end other "
+            "programs"
+        )
+    left = free_disk(output)
+    if estimate.disk.high > left:
+        found.lacks(
+            f"disk: the run folder takes up to {size(estimate.disk.high)}, and {size(left)} are free at "
+            f"{output}; free some, or give an --output on another disk"
+        )
+    if estimate.gpu:
+        _check_gpu(estimate.gpu, processes, found)
+
+
+def _check_gpu(needed: int, processes: Processes, found: Findings) -> None:
+    """All workers are taken to share one."""
+    there, needed = torch.cuda.mem_get_info()[1], needed * max(1, processes.size - 1)
+    if needed > there:
+        found.lacks(
+            f"GPU: the run takes about {size(needed)} of its memory, and it has {size(there)}; lower "
+            "the batch sizes or model_args.fc_width, or name several in device_args.worker_gpus"
+        )
