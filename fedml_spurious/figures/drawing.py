@@ -111,14 +111,18 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float, height: float) 
 
 
 def shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend below all panels, an entry per label."""
+    """One legend below all panels, an entry per label, in as few lines as the figure has room for."""
     found: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(str(label), handle)
-    if found:
-        columns = max(2, int(figure.get_figwidth() / 1.4))
-        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
+    for lines in range(1, len(found) + 1):
+        legend = figure.legend(
+            list(found.values()), list(found), loc="outside lower center", ncols=-(-len(found) // lines)
+        )
+        if legend.get_window_extent().width <= figure.bbox.width or lines == len(found):
+            return
+        legend.remove()
 
 
 def whole_numbers(axes: Axes) -> None:

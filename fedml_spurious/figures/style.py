@@ -82,12 +82,14 @@ RC: Mapping[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,  # no grid line across a bar
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.4,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.hspace": 0.06,  # else an axis label reads as a title of the panel below
     "savefig.dpi": 150,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "fedml_spurious",  # else ids are drawn anew in every file

@@ -53,9 +53,14 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         look = method_look(row["method"], others)
         if row["acc_b"] is not None and row["acc_bc"] is not None:
+            # Bars by themselves, so that the legend has plain markers.
             axes.errorbar(
                 row["acc_b"], row["acc_bc"], xerr=row["acc_b_std"], yerr=row["acc_bc_std"], color=look.color,
-                marker=look.marker, markersize=7, capsize=2, linestyle="none", label=row["method"],
+                fmt="none", capsize=2, linewidth=0.9,
+            )  # fmt: skip
+            axes.plot(
+                row["acc_b"], row["acc_bc"], color=look.color, marker=look.marker, markersize=7,
+                linestyle="none", label=row["method"],
             )  # fmt: skip
         if row["acc_b_paper"] is not None:
             axes.plot(

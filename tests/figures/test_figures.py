@@ -43,6 +43,24 @@ def test_a_recorded_run_draws_every_figure_to_the_same_small_bytes(name: str, re
     assert b"<text" in first
 
 
+def test_the_legend_of_a_narrow_panel_stays_inside(recorded: Finished) -> None:
+    figure = draw_figure(FIGURES["fig6h"], [recorded.folder]).figure
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert len(legend.get_texts()) == 2
+
+
+def test_the_legend_of_table_1_has_plain_markers_and_the_papers_last(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path / "run", lambda *_: (0.5, 0.4), methods=("global", "ft", "ours"), fl_seeds=(0, 1)
+    )
+    (legend,) = draw_figure(FIGURES["table1"], [run]).figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["global", "ft", "ours", "hollow: the paper"]
+    assert [handle.get_marker() for handle in legend.legend_handles] == ["o", "s", "*", "o"]
+
+
 @pytest.mark.parametrize("name", OF_ONE_RUN)
 def test_a_run_that_recorded_nothing_is_told_the_option(name: str, tmp_path: Path) -> None:
     methods = ("global", "ft", "adv", "l2", "ours")
