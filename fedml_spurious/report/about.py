@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import fedml_configs
+from data_partition.split_files.diagnostics import Shortcut, client_shortcuts, pooled_shortcut
 from data_partition.split_files.meta import SPLITS, SplitMeta
 from fedml_spurious.common.yaml_files import read_yaml
 from fedml_spurious.report.open_run import OpenRun
@@ -37,6 +39,7 @@ def data_facts(name: str, metas: Mapping[int, SplitMeta]) -> Facts:
         ("Clients", f"{meta.num_clients}{of_each}; {meta.num_classes} classes; images of {shape}"),
         ("Samples", f"{commas(_counts(meta))}{' (the first seed)' if several else ''}"),
         ("Spurious feature", commas(meta.spurious_names)),
+        *_shortcut_facts(list({id(one): one for one in metas.values()}.values())),
     ]
     remarks = list(dict.fromkeys(remark for one in metas.values() for remark in one.remarks()))
     return facts + ([("Remarks", "; ".join(remarks))] if remarks else [])
@@ -46,6 +49,31 @@ def _counts(meta: SplitMeta) -> Iterator[str]:
     for split in SPLITS:
         total = sum(own.counts[split] for own in meta.clients.values())
         yield f"{total:,} {_SPLIT_WORDS[split]}"
+
+
+def _shortcut_facts(metas: Sequence[SplitMeta]) -> Facts:
+    """How strong the shortcut is that training samples offer: on a client, and to a model of all clients."""
+    clients = [one for meta in metas for one in client_shortcuts(meta).values()]
+    pooled = [one for meta in metas if (one := pooled_shortcut(meta))]
+    if not clients:
+        return []
+    over = ", mean of the federated seeds" if len(pooled) > 1 else ""
+    return [
+        ("Shortcut on a client", f"{_shortcut_words(clients)} (mean of the clients)"),
+        ("Shortcut, all pooled", f"{_shortcut_words(pooled)}{over}"),
+    ]
+
+
+def _shortcut_words(found: Sequence[Shortcut]) -> str:
+    names = ("aligned", "information", "class_entropy", "by_feature", "by_nothing")
+    aligned, information, entropy, alone, largest = (
+        fmean(getattr(one, name) for one in found) for name in names
+    )
+    return (
+        f"{aligned:.1%} of the training samples are bias-aligned; the spurious feature tells "
+        f"{information:.2f} of the {entropy:.2f} bits of the class (mutual information); the best classifier "
+        f"that sees it alone is right on {alone:.1%}, the largest class is {largest:.1%}"
+    )
 
 
 def run_facts(run: OpenRun) -> Facts:

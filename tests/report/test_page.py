@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 import shutil
 import statistics
@@ -15,11 +16,13 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 from finished_folders import GRID, client_row, constant, drawn, write_decision, write_run
 from running import Finished, invoke, read_rows
+from sklearn.metrics import mutual_info_score
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.cli import main
@@ -99,6 +102,22 @@ def test_the_sections_come_in_their_order_and_every_link_leads_somewhere(page: s
     assert all(link[1:] in ids or link.startswith("data:") for link in links)
     used = set(re.findall(r'(?:href="#|url\(#)([\w.-]+)', page))
     assert used <= set(ids)
+
+
+def test_the_page_says_how_strong_the_shortcut_is(finished: Finished, page: str, splits: Path) -> None:
+    """By another way than the counts of the description: from the samples, with scikit-learn."""
+    folder = SplitFolder(splits)
+    samples = [folder.load(client, "train") for client in folder.client_ids]
+    bits = [mutual_info_score(one.label, one.spurious) / math.log(2) for one in samples]
+    label, spurious = (
+        np.concatenate([getattr(one, name) for one in samples]) for name in ("label", "spurious")
+    )
+    pooled = mutual_info_score(label, spurious) / math.log(2)
+    right = sum(np.bincount(label[spurious == value]).max() for value in set(spurious)) / len(label)
+    text = Elements(page).text
+    assert f"the spurious feature tells {statistics.fmean(bits):.2f} of the " in text
+    assert f"the spurious feature tells {pooled:.2f} of the " in text
+    assert f"sees it alone is right on {right:.1%}, the largest class is" in text
 
 
 def test_nothing_in_the_page_is_to_be_fetched(page: str) -> None:
