@@ -19,12 +19,16 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def hold_folder(path: Path) -> Iterator[None]:
+def hold_folder(path: Path, option: str = "--output") -> Iterator[None]:
     """Keep a folder from being written by two runs at once; created where it is absent.
 
     The lock goes with the process, however that ends. Some network file systems have no locks; there nothing
     is kept. Whoever holds the folder removes the drafts of processes that were killed in it. A folder that
     was created and is still empty at the end is removed again.
+
+    Args:
+        path: the folder.
+        option: what names another folder, in messages.
 
     Raises:
         InputError: the folder cannot be written, or another process holds it.
@@ -39,7 +43,7 @@ def hold_folder(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(
                 f"{path}: another process is working on the run in this folder; wait for it or end it, or "
-                "give another --output"
+                f"give another {option}"
             ) from None
         except OSError as error:
             logger.info("%s cannot be locked: %s", path, error)

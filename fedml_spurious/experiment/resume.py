@@ -96,6 +96,21 @@ def _foreign_files(path: Path) -> list[str]:
 
 
 def _require_same(folder: RunFolder, settings: Settings) -> None:
+    changed = changed_settings(folder, settings)
+    if changed:
+        raise InputError(
+            "\n  ".join([f"{folder.path}: holds a run of another configuration", *changed])
+            + "\nUse the configuration of that run, or give another --output"
+            + _of_an_edited_file(folder.config)
+        )
+
+
+def changed_settings(folder: RunFolder, settings: Settings) -> list[str]:
+    """In what the run of a folder was another than one with these settings, a key each.
+
+    Raises:
+        InputError: its configuration cannot be read.
+    """
     before = read_run_config(folder.config)
     now = settings.model_dump(mode="json", exclude_none=True)
     old, new = flatten(before), flatten(now)
@@ -109,12 +124,7 @@ def _require_same(folder: RunFolder, settings: Settings) -> None:
         gone = set(values) - set(_experiment_values(now)[key])
         if gone:
             changed.append(f"experiment_args.{key}: {sorted(gone)} was there and is not any more")
-    if changed:
-        raise InputError(
-            "\n  ".join([f"{folder.path}: holds a run of another configuration", *changed])
-            + "\nUse the configuration of that run, or give another --output"
-            + _of_an_edited_file(folder.config)
-        )
+    return changed
 
 
 def _of_an_edited_file(config: Path) -> str:

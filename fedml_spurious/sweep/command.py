@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from fedml_spurious.results.sweep_table import SweptRun, join_sweep, write_index
 from fedml_spurious.sweep.grid import Axis
 from fedml_spurious.sweep.plan import Splits, SweepRun, by_global_model, plan_runs
 from fedml_spurious.sweep.pool import Processes
+from fedml_spurious.sweep.same_settings import require_same_settings
 from fedml_spurious.sweep.worker import Ended, do_run, make_splits
 
 _JOIN_INTERVAL = 30.0  # seconds between two tables of a sweep that goes on
@@ -52,7 +53,8 @@ def sweep(
     runs = plan_runs(config, overrides, axes, out)
     threads = runs[0].settings().device_args.threads
     count = jobs or max(1, cpu_count() // (threads or 1))
-    with hold_folder(out):
+    with hold_folder(out, option="--out"):
+        require_same_settings(runs, out)
         write_index(
             out,
             [axis.key for axis in axes],
@@ -83,6 +85,9 @@ class _Sweep:
     def run(self) -> None:
         """Make split files, do the runs, and join them, whatever happens."""
         left = [run for run in self.runs if not run.is_finished()]
+        for run in self.runs:
+            if run not in left:  # perhaps by the command that its report of an earlier failure names
+                self._note(run, Ended())
         splits = {run.splits.folder: run.splits for run in left if run.splits is not None}
         total = len(self.runs) + len(splits)
         with (
@@ -145,6 +150,9 @@ class _Sweep:
         if ended.problem is not None:
             self.failed[run.folder] = ended.problem
             write_text(report, f"{run.command()}\n\n{ended.defect or ended.problem}\n")
+        else:
+            with suppress(OSError):  # another one's report is there
+                report.parent.rmdir()
 
     def _report(self) -> None:
         """Name what failed.

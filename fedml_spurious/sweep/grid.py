@@ -65,8 +65,10 @@ def _parse_axis(text: str) -> Axis:
     if not isinstance(values, list) or not values:
         raise InputError(f"--grid {text}: expected a list of values, for example {_EXAMPLE}")
     values = [float(value) if _is_float(value) else value for value in values]  # 1e-3 is text in YAML
-    if len({as_json(value) for value in values}) < len(values):
-        raise InputError(f"--grid {text}: names a value twice")
+    texts = [as_json(value) for value in values]
+    twice = [value for value in dict.fromkeys(texts) if texts.count(value) > 1]
+    if twice:
+        raise InputError(f"--grid {text}: names {', '.join(twice)} twice")
     return Axis(key, tuple(values))
 
 

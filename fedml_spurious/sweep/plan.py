@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
@@ -28,12 +29,14 @@ class Splits:
         overrides: as for the runs.
         fl_seed: federated seed, which the partition may take as its own.
         folder: where they go.
+        options: of the partition.
     """
 
     config: Path
     overrides: tuple[str, ...]
     fl_seed: int
     folder: Path
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ def _splits(
     options = chosen.partition.of(fl_seed).model_dump(mode="json")
     determined_by = as_json([chosen.dataset, options, chosen.raw])
     digest = hashlib.sha256(determined_by.encode()).hexdigest()[:16]
-    return Splits(config, overrides, fl_seed, (out / "splits" / f"{chosen.dataset}-{digest}").resolve())
+    folder = (out / "splits" / f"{chosen.dataset}-{digest}").resolve()
+    return Splits(config, overrides, fl_seed, folder, options)
 
 
 def by_global_model(runs: Sequence[SweepRun]) -> tuple[list[SweepRun], list[tuple[SweepRun, Path]]]:

@@ -31,7 +31,7 @@ def test_names_tell_cells_apart_and_are_plain() -> None:
         (["epochs=[1]"], "expected section.key="),
         (["train_args.epochs=3"], "expected a list"),
         (["train_args.epochs=[]"], "expected a list"),
-        (["train_args.epochs=[1, 1]"], "names a value twice"),
+        (["train_args.epochs=[1, 1]"], "names 1 twice"),
         (["train_args.epochs=[1"], "broken YAML"),
         (["train_args.epochs=[1]", "train_args.epochs=[2]"], "is given twice"),
         (["experiment_args.fl_seeds=[[0], [1]]"], "seeds are no axis"),

@@ -18,9 +18,11 @@ from click.testing import CliRunner, Result
 from running import read_rows, without_time
 
 from fedml_spurious.cli import main
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.results.sweep_table import join_sweep, read_sweep
 from fedml_spurious.sweep.grid import Axis
 from fedml_spurious.sweep.plan import by_global_model, plan_runs
+from fedml_spurious.sweep.same_settings import require_same_settings
 
 LIMIT, LAM = "data_args.partition.limit", "personalization_args.ours.lam_adv"
 CONFIG: dict[str, Any] = {
@@ -217,3 +219,53 @@ def test_the_report_of_a_failure_has_a_command_that_parses(swept: Swept) -> None
     words = shlex.split(first)
     assert words[:3] == ["fedml-spurious", "run", "--cf"]
     assert "personalization_args.ours.lam_adv=0.1" in words
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("train_args.epochs=2", "train_args.epochs: was 1, is 2"),
+        ("data_args.partition.map_divergence=0.5", "data_args.partition.map_divergence: was 1.0, is 0.5"),
+    ],
+)
+def test_other_settings_are_refused_once_and_nothing_is_run(swept: Swept, change: str, said: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in swept.folder.rglob("*") if path.is_file()}
+    refused = CliRunner().invoke(main, [*sweep(swept.folder), "--set", change])
+    assert refused.exit_code == 2, refused.output
+    assert refused.output == (
+        f"Error: {swept.folder}: holds a sweep with other settings\n  {said}\n"
+        "Use the settings of that sweep, or give another --out\n"
+    )
+    assert {path: path.stat().st_mtime_ns for path in swept.folder.rglob("*") if path.is_file()} == before
+
+
+def test_what_does_not_matter_may_change_and_a_broken_run_speaks_for_itself(swept: Swept) -> None:
+    config, out = swept.folder.parent / "sweep.yaml", swept.folder
+    axes = [Axis(LIMIT, (180,)), Axis(LAM, (0.1, 1.0))]
+    free = ["device_args.threads=2", "experiment_args.methods=[global, ft, ours, l2]"]
+    require_same_settings(plan_runs(config, free, axes, out), out)
+    changed = plan_runs(config, ["train_args.epochs=2"], axes, out)
+    broken = changed[0].folder / "config.yaml"
+    before = broken.read_bytes()
+    broken.write_bytes(before + b"{")
+    try:
+        require_same_settings(changed[:1], out)
+        with pytest.raises(InputError, match="epochs"):
+            require_same_settings(changed, out)
+    finally:
+        broken.write_bytes(before)
+
+
+def test_a_report_of_a_failure_goes_when_its_run_is_finished(swept: Swept, tmp_path: Path) -> None:
+    """Finished by this command, or by the one that the report names."""
+    failed = swept.folder / "failed"
+    failed.rename(tmp_path / "failed")
+    failed.mkdir()
+    (failed / "limit=180,lam_adv=0.1_fl0.txt").write_text("failed once")
+    try:
+        finished = [argument.replace("[180, 3]", "[180]") for argument in sweep(swept.folder)]
+        result = CliRunner().invoke(main, finished)
+        assert result.exit_code == 0, result.output
+        assert not failed.exists()
+    finally:
+        (tmp_path / "failed").rename(failed)
