@@ -86,8 +86,9 @@ class ColoredOptions(FrozenModel):
                 near = difflib.get_close_matches(name, PALETTE, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PALETTE)}"
                 problems.append(f"palette: no colour {name!r}; {hint}")
-        if len(set(self.palette)) < len(self.palette):
-            problems.append("palette: a colour is named twice")
+        twice = [name for name in dict.fromkeys(self.palette) if self.palette.count(name) > 1]
+        if twice:
+            problems.append(f"palette: names {', '.join(twice)} twice")
         if self.colors not in (None, len(self.palette)):
             problems.append(f"colors: {self.colors}, but palette names {len(self.palette)}; give one of them")
         return problems

@@ -77,7 +77,10 @@ def check_settings(content: Mapping[str, Any], *, source: str) -> Settings:
     experiment = content.get("experiment_args")
     methods = experiment.get("methods") if isinstance(experiment, dict) else None
     own = tuple(m for m in methods if isinstance(m, str)) if isinstance(methods, list) else ()
-    model = settings_type(own)
+    model, unknown = _with_methods(own)
+    problems += unknown
+    if unknown and any(":" in method for method in own):
+        content = _without_sections_of_others(content, model)
     try:
         checked = model.model_validate(content)
     except ValidationError as error:
@@ -86,6 +89,39 @@ def check_settings(content: Mapping[str, Any], *, source: str) -> Settings:
     if problems:
         raise InputError(report(problems, source=source))
     return checked
+
+
+def _with_methods(entries: tuple[str, ...]) -> tuple[type[Settings], list[str]]:
+    """The settings with a section for every method that is found, and what is wrong with the others."""
+    try:
+        return settings_type(entries), []
+    except InputError:
+        known, problems = list[str](), list[str]()
+    for entry in dict.fromkeys(entries):
+        try:
+            settings_type((*known, entry))
+            known.append(entry)
+        except InputError as error:
+            problems.append(str(error))
+    return settings_type(tuple(known)), problems
+
+
+def _without_sections_of_others(content: Mapping[str, Any], model: type[Settings]) -> dict[str, Any]:
+    """The sections without those of methods that nobody knows: one of the user's own was not found.
+
+    Its name is not known either, so that its section and its grid would seem to be mistakes too.
+    """
+    taken = dict(content)
+    known = model.model_fields["personalization_args"].annotation.model_fields  # type: ignore[union-attr]
+    for place in ("personalization_args", "experiment_args"):
+        section = taken.get(place)
+        if not isinstance(section, dict):
+            continue
+        inner = section if place == "personalization_args" else section.get("grids")
+        if isinstance(inner, dict):
+            kept = {key: value for key, value in inner.items() if key in known or not isinstance(value, dict)}
+            taken[place] = kept if inner is section else {**section, "grids": kept}
+    return taken
 
 
 def _open_sections(content: Mapping[str, Any]) -> dict[str, Iterable[str]]:

@@ -97,8 +97,10 @@ class Section(FrozenModel):
 def _refuse_repeats(section: Section, *keys: str) -> None:
     for key in keys:
         values = getattr(section, key) or ()
-        if len(set(values)) < len(values):
-            raise PydanticCustomError("repeats", "{key} names something twice", {"key": key})
+        twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+        if twice:
+            named = ", ".join(map(str, twice))
+            raise PydanticCustomError("repeats", "{key} names {named} twice", {"key": key, "named": named})
 
 
 class CommonArgs(Section):

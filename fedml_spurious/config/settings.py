@@ -182,9 +182,10 @@ def _check_grid(name: str, own: Any, option: str, values: Sequence[float]) -> No
             taken = []
             for value in values:
                 taken.append(_taken(own, option, value))
-            if len(set(taken)) == len(taken):
+            twice = [value for value in dict.fromkeys(taken) if taken.count(value) > 1]
+            if not twice:
                 return
-            problem = "names a value twice"
+            problem = f"names {', '.join(f'{value:g}' for value in twice)} twice"
         except ValidationError as error:
             problem = first_problem(error)
     raise PydanticCustomError(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedml_spurious.common.errors import DivergedError
+from fedml_spurious.common.errors import DivergedError, InputError
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.modes import Classifier, frozen
 from fedml_spurious.learning.options import Norm
@@ -52,8 +54,7 @@ def pgd(
         >>> pgd(lambda images: images @ weight.T, x, y, norm="linf", eps=0.25, step_size=0.125, steps=3)
         tensor([[0.2500, 0.7500, 1.0000]])
     """
-    if norm not in ("linf", "l2"):
-        raise ValueError(f"norm: expected 'linf' or 'l2', got {norm!r}")
+    _require_norm(norm)
     if eps < 0 or step_size < 0 or steps < 1:
         raise ValueError(
             f"expected eps >= 0, step_size >= 0 and steps >= 1, got {eps}, {step_size} and {steps}"
@@ -62,6 +63,11 @@ def pgd(
         raise ValueError("the model was made in torch.inference_mode and has no gradients; make it outside")
     with torch.inference_mode(False):
         return _ascend(model, _plain(x), _plain(y), norm, eps, step_size, steps)
+
+
+def _require_norm(norm: str) -> None:
+    if norm not in get_args(Norm):
+        raise InputError(f"norm: expected {' or '.join(map(repr, get_args(Norm)))}, got {norm!r}")
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -115,14 +121,24 @@ class Attack:
     Attributes:
         norm: norm of the ball.
         eps: budget, at least 0.
-        steps: number of steps.
-        step_ratio: length of a step as a share of ``eps``.
+        steps: number of steps, at least 1.
+        step_ratio: length of a step as a share of ``eps``, at least 0.
+
+    Raises:
+        InputError: a value is none of these.
     """
 
     norm: Norm
     eps: float
     steps: int = 10
     step_ratio: float = 0.25
+
+    def __post_init__(self) -> None:
+        _require_norm(self.norm)
+        for name, least in (("eps", 0), ("steps", 1), ("step_ratio", 0)):
+            value = getattr(self, name)
+            if not least <= value < math.inf:
+                raise InputError(f"{name}: expected a finite number from {least}, got {value!r}")
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial examples of all of ``x`` (N, ...) against ``model``, in bounded memory."""

@@ -5,6 +5,7 @@ Imports ``learning``, ``results`` for the names of methods, and ``common``.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -74,8 +75,11 @@ def find_method(name: str) -> type[Personalizer[Any]]:
         return METHODS[name]
     where = "experiment_args.methods"
     if ":" not in name:
-        known = ", ".join([GLOBAL, *METHODS])
-        raise InputError(f"{where}: unknown method {name!r}; expected {known}, or module:Class of your own")
+        known = [GLOBAL, *METHODS]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f". Did you mean {close[0]}?" if close else ""
+        expected = f"{', '.join(known)}, or module:Class of your own"
+        raise InputError(f"{where}: unknown method {name!r}; expected {expected}{hint}")
     method = import_object(name, where=where)
     from fedml_spurious.personalization.base import Personalizer  # late: it needs torch
 

@@ -61,8 +61,8 @@ DATA = "data_args: {dataset: colored_mnist, data_cache_dir: splits}\n"
         (DATA + "attack_args: {success_low: 0.6}\n", "success_low is above success_high"),
         (DATA + "attack_args: {norm: l1}\n", "attack_args.norm: expected 'linf' or 'l2', got text 'l1'"),
         (DATA + "experiment_args: {methods: [ft, fT]}\n", "unknown method 'fT'"),
-        (DATA + "experiment_args: {methods: [ft, ft]}\n", "methods names something twice"),
-        (DATA + "personalization_args: {clients: ['1', '1']}\n", "clients names something twice"),
+        (DATA + "experiment_args: {methods: [ft, ft]}\n", "methods names ft twice"),
+        (DATA + "personalization_args: {clients: ['1', '1']}\n", "clients names 1 twice"),
         (DATA + "experiment_args: {fl_seeds: []}\n", "experiment_args.fl_seeds"),
         (DATA + "common_args: {training_type: cross_cloud}\n", "common_args.training_type"),
         (
@@ -263,3 +263,21 @@ def test_fedmls_name_of_the_option_is_taken_too(command: list[str]) -> None:
     }
     assert len(answers) == 1
     assert "Error: absent.yaml: no such file" in answers.pop()
+
+
+def test_an_unknown_method_hides_no_other_mistake(tmp_path: Path) -> None:
+    text = DATA + "experiment_args: {methods: [ft, outs, nowhere:Mine, fT]}\ntrain_args: {epochs: -1}\n"
+    text += "personalization_args: {mine: {strength: 1.0}, ours: {lam: 1}}\n"
+    message = refusal(text, tmp_path)
+    assert ": 5 settings are wrong\n" in message
+    for part in (
+        "  experiment_args.methods: unknown method 'outs'; expected ",
+        "Did you mean ours?",
+        "  experiment_args.methods: cannot import 'nowhere:Mine'",
+        "  experiment_args.methods: unknown method 'fT'",
+        "  train_args.epochs: expected at least 1, got -1",
+        "  personalization_args.ours.lam: unknown key",
+    ):
+        assert part in message
+    grids = "experiment_args: {methods: [ft, nowhere:Mine], grids: {mine: {strength: [1, 2]}}}\n"
+    assert "grids" not in refusal(DATA + grids, tmp_path)

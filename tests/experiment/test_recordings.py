@@ -131,7 +131,7 @@ def test_what_cannot_be_recorded_is_refused(finished: Finished, tiny: dict[str, 
     assert "its divergence was not recorded" in late.stderr
     for value, message in (
         (["twin"], "analysis_args.record"),
-        (["twins", "twins"], "record names something twice"),
+        (["twins", "twins"], "record names twins twice"),
     ):
         wrong = invoke(tiny | {"analysis_args": {"record": value}}, tmp_path / "other")
         assert wrong.exit_code == 2

@@ -336,7 +336,7 @@ def test_the_conflicting_test_set_has_no_say_in_a_choice(
         ({"our": {"lam_adv": [1.0]}}, "no method of that name"),
         ({"ours": {"lam_adv": [1.0, -1.0]}}, "lam_adv: expected at least 0, got -1.0"),
         ({"ours": {"lam_adv": []}}, "at least 1 item"),
-        ({"ours": {"lam_adv": [1, 0.1, 1.0]}}, "lam_adv: names a value twice"),
+        ({"ours": {"lam_adv": [1, 0.1, 1.0]}}, "lam_adv: names 1 twice"),
     ],
 )
 def test_a_grid_that_does_not_fit_is_refused(

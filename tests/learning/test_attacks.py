@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.learning.attacks import (
     ATTACK_BATCH,
     Attack,
@@ -291,3 +295,18 @@ def test_the_wanted_range_includes_its_ends(rates: list[float], chosen: float, i
     found = find_budget(lambda eps: next(left), start=1.0, shrink=0.8, low=0.3, high=0.5)
     assert (found.eps, found.in_range) == (chosen, in_range)
     assert found.trail == tuple(zip((1.0, 0.8), rates, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"norm": "l3"}, "norm: expected 'linf' or 'l2', got 'l3'"),
+        ({"eps": -0.1}, "eps: expected a finite number from 0, got -0.1"),
+        ({"eps": math.nan}, "eps: expected a finite number"),
+        ({"steps": 0}, "steps: expected a finite number from 1, got 0"),
+        ({"step_ratio": -1.0}, "step_ratio: expected a finite number from 0"),
+    ],
+)
+def test_an_attack_that_is_none_is_refused_when_it_is_made(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Attack(**{"norm": "linf", "eps": 0.1, **given})

@@ -206,7 +206,7 @@ def test_more_than_the_data_give_is_refused(options: dict, message: str) -> None
         ({"classes_per_client": 1}, "at least 2 are needed"),
         ({"colors": 4}, "colors: 4, too few for classes_per_client 5"),
         ({"palette": ["red", "gren"]}, "no colour 'gren'; did you mean green"),
-        ({"palette": ["red", "red"]}, "named twice"),
+        ({"palette": ["red", "red"]}, "palette: names red twice"),
         ({"palette": ["red", "blue"], "colors": 3, "classes_per_client": 2}, "palette names 2"),
         ({"ratios": (0, 8, 20)}, "some training"),
         ({"ratios": (72, -8, 20)}, "none below 0"),
