@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from data_partition.split_files.diagnostics import describe_shortcut
 from data_partition.split_files.federation import Progress
 from data_partition.split_files.meta import SPLITS, read_meta
+from fedml_spurious.common.advice import advising_a_command
 from fedml_spurious.common.cli_errors import Command, friendly
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.validation import typed_problems
 from fedml_spurious.common.words import counted
 
 
@@ -47,14 +49,17 @@ def partition_command(
     def run(
         raw: Path | None, out: Path, overwrite: bool, workers: int | None, fetch: bool = False, **given: Any
     ) -> None:
-        options = options_type.model_validate_strings({k: v for k, v in given.items() if v is not None})
-        if fetch and download is not None:
-            if raw is None:
-                raise InputError("--download: say with --raw in which folder the raw files go")
-            download(raw)
-        with _shown_progress(name) as progress:
-            path = build(options, raw=raw, out=out, progress=progress, workers=workers, overwrite=overwrite)
-        click.echo(summarize(path))
+        with advising_a_command():
+            options = _options(options_type, {k: v for k, v in given.items() if v is not None})
+            if fetch and download is not None:
+                if raw is None:
+                    raise InputError("--download: say with --raw in which folder the raw files go")
+                download(raw)
+            with _shown_progress(name) as progress:
+                path = build(
+                    options, raw=raw, out=out, progress=progress, workers=workers, overwrite=overwrite
+                )
+            click.echo(summarize(path))
 
     fetching = [
         click.Option(["--download", "fetch"], is_flag=True, help="fetch missing raw files into --raw first")
@@ -70,6 +75,18 @@ def partition_command(
         click.Option(["--overwrite", "--force"], is_flag=True, help="replace splits of the same name"),
     ]
     return Command(name, callback=run, params=parameters, help=help_text)
+
+
+def _options(options_type: type[BaseModel], given: Mapping[str, str]) -> BaseModel:
+    """Options from the texts of a command line.
+
+    Raises:
+        InputError: some are wrong; the text names all of them as they were typed.
+    """
+    try:
+        return options_type.model_validate_strings(given)
+    except ValidationError as error:
+        raise InputError("; ".join(typed_problems(error))) from None
 
 
 def _option(field: str, info: FieldInfo, aliases: Sequence[str]) -> click.Option:

@@ -21,6 +21,7 @@ from data_partition.options import Ratios
 from data_partition.own_arrays import Images, write_splits
 from data_partition.picture_files import UnclearPictureError, opened, rgb
 from data_partition.split_files.meta import MAX_SIDE, SPLITS
+from fedml_spurious.common.advice import advising_a_command
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.cli_errors import Command, friendly
 from fedml_spurious.common.errors import InputError
@@ -165,16 +166,17 @@ def command(
     images: Path, table: Path, name: str, out: Path, side: int, ratios: str, seed: int, overwrite: bool
 ) -> None:
     """Turn an image folder with a CSV table (file,label,spurious,client[,split]) into client split files."""
-    path = write_folder_splits(
-        out,
-        name,
-        images=images,
-        table=table,
-        side=side,
-        ratios=TypeAdapter(Ratios).validate_python(ratios),
-        seed=seed,
-        overwrite=overwrite,
-    )
+    with advising_a_command():
+        path = write_folder_splits(
+            out,
+            name,
+            images=images,
+            table=table,
+            side=side,
+            ratios=TypeAdapter(Ratios).validate_python(ratios),
+            seed=seed,
+            overwrite=overwrite,
+        )
     click.echo(summarize(path))
 
 

@@ -60,11 +60,10 @@ def save_as_folder(samples: dict[str, np.ndarray], folder: Path) -> Path:
 def main(folder: Path) -> None:
     """Write the splits both ways and show what one client holds."""
     samples = make_samples()
-    write_splits(folder / "arrays", "shapes", class_names=SHAPES, spurious_names=list(COLORS), **samples)
-    table = save_as_folder(samples, folder / "raw")
-    write_folder_splits(
-        folder / "from_csv", "shapes", images=folder / "raw" / "images", table=table, side=SIDE
-    )
+    names = {"class_names": SHAPES, "spurious_names": list(COLORS)}
+    write_splits(folder / "arrays", "shapes", overwrite=True, **names, **samples)
+    table, images = save_as_folder(samples, folder / "raw"), folder / "raw" / "images"
+    write_folder_splits(folder / "from_csv", "shapes", images=images, table=table, side=SIDE, overwrite=True)
 
     splits = SplitFolder(folder / "arrays")
     for client_id in splits.client_ids:

@@ -49,7 +49,8 @@ def brightness(image: np.ndarray, label: int) -> int:
 
 def main(folder: Path) -> None:
     """Write the splits and show what the clients hold."""
-    from_fedml(folder, "shapes", fedml_data(), brightness, class_names=("ring", "cross"))
+    names = ("ring", "cross")
+    from_fedml(folder, "shapes", fedml_data(), brightness, class_names=names, overwrite=True)
     splits = SplitFolder(folder, name="shapes")
     for client in splits.client_ids:
         counts = {split: splits.count(client, split) for split in ("train", "val", "test", "test_bc")}

@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from data_partition.split_files.folder import SplitFolder, share_seal
+from fedml_spurious.common.advice import for_a_program, translated
 from fedml_spurious.common.allocator import reuse_freed_memory
 from fedml_spurious.common.checksums import require_unchanged
 from fedml_spurious.common.errors import InputError
@@ -22,6 +23,7 @@ from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.fedml_adapter.local_workers import local_workers
 from fedml_spurious.learning.checkpoints import load_checked, load_tensors
 from fedml_spurious.results.budgets import read_budget
+from fedml_spurious.results.folders import require_run_folder
 
 
 def run(
@@ -42,8 +44,14 @@ def run(
         InputError: the configuration, the data or the folder are wrong, or several processes are asked for.
         RunError: writing failed; what was finished is kept.
     """
+    with translated(for_a_program):
+        _run(find_config(str(config)), Path(output), overrides, resume=resume)
+        return Run(output)
+
+
+def _run(config: Path, output: Path, overrides: Sequence[str], *, resume: bool) -> None:
     reuse_freed_memory()
-    settings = load_settings(find_config(str(config)), overrides)
+    settings = load_settings(config, overrides)
     if settings.comm_args.backend != "sp":
         raise InputError(
             f"comm_args.backend: is {settings.comm_args.backend}, which needs several processes; start them "
@@ -52,16 +60,15 @@ def run(
     device, console = choose_device(settings), Console(stderr=True)
     start_workers = partial(local_workers, settings, device)
     run_experiment(
-        settings, Path(output), resume=resume, console=console, start_workers=start_workers, device=device
+        settings, output, resume=resume, console=console, start_workers=start_workers, device=device
     )
-    return Run(output)
 
 
 class Run:
     """The folder of a run that is finished, or at least trained.
 
     Args:
-        folder: ``--output`` of the run.
+        folder: where the run was written.
 
     Attributes:
         settings: settings of the run.
@@ -71,15 +78,16 @@ class Run:
         InputError: it is no run, or its split files are gone.
     """
 
+    @translated(for_a_program)
     def __init__(self, folder: str | Path) -> None:
         self.folder = RunFolder(Path(folder))
-        if not self.folder.config.is_file():
-            raise InputError(f"{folder}: is no run folder, it has no config.yaml; give --output of a run")
+        require_run_folder(self.folder.path)
         require_unchanged(self.folder.config)
         self.settings = load_settings(self.folder.config)
         self._opened: dict[Path, SplitFolder] = {}
         self.splits = self.splits_of(self.settings.fl_seeds[0])
 
+    @translated(for_a_program)
     def splits_of(self, fl_seed: int) -> SplitFolder:
         """The client split files of a federated seed: one object for all, unless each has its own partition.
 
@@ -92,6 +100,7 @@ class Run:
             share_seal(self._opened.values())
         return self._opened[place]
 
+    @translated(for_a_program)
     def global_model(self, fl_seed: int | None = None) -> nn.Module:
         """The model that personalization started from, in training mode, on the device of the settings.
 
@@ -120,6 +129,7 @@ class Run:
             raise InputError(f"{self.folder.path}: the run has no federated seed {fl_seed}; it has {listed}")
         return known[0] if fl_seed is None else fl_seed
 
+    @translated(for_a_program)
     def client(self, client: str, fl_seed: int | None = None) -> ClientStep:
         """A client with the global model and the attack of a federated seed.
 

@@ -152,3 +152,20 @@ def test_options_of_a_method_are_checked() -> None:
         fs.make_method("ours", lam_adv=-1.0, lam=1.0)
     with pytest.raises(fs.InputError, match="unknown method 'theirs'"):
         fs.make_method("theirs")
+
+
+def test_a_program_reads_of_its_own_arguments(finished: Finished, tmp_path: Path) -> None:
+    config = finished.folder.parent / "run.yaml"
+    other = ["train_args.epochs=2"]
+    for resume, overrides, said in (
+        (False, (), "Continue it with resume=True, or give another output"),
+        (True, other, "Use the configuration of that run, or give another output"),
+        (True, ["epochs=2"], "the override epochs=2: expected section.key=value"),
+    ):
+        with pytest.raises(fs.InputError) as caught:
+            fs.run(config, finished.folder, overrides, resume=resume)
+        assert said in str(caught.value)
+        assert "--" not in str(caught.value)
+    with pytest.raises(fs.InputError, match="is no run folder") as caught:
+        fs.Run(tmp_path)
+    assert "--" not in str(caught.value)

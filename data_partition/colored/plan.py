@@ -6,7 +6,7 @@ Index arithmetic on labels; no image is touched. :mod:`data_partition.colored.fe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from data_partition.colored.options import ColoredOptions
 from data_partition.dealing import deal_classes, divide_class, divide_into_splits, draw_limited, round_half_up
 from data_partition.split_files.federation import PlannedClient, PlannedSamples
 from data_partition.split_files.meta import SPLITS, TRAINING_SPLITS
+from fedml_spurious.common import advice
 from fedml_spurious.common.arrays import IndexArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.seeds import Purpose, generator
@@ -75,6 +76,8 @@ def plan_clients(
         options.classes_per_client,
         generator(options.seed, Purpose.PARTITION_CLASSES),
     )
+    if options.limit is not None:
+        _require_enough(options.limit, label, rows, hands)
     held: list[dict[int, IndexArray]] = [{} for _ in hands]
     for y in range(num_classes):
         holders = [client for client, hand in enumerate(hands) if y in hand]
@@ -83,6 +86,23 @@ def plan_clients(
             for client, part in divide_class(rows[label[rows] == y], holders, rng).items():
                 held[client][y] = part
     return [_plan_client(client, own, shared, label, options) for client, own in enumerate(held)]
+
+
+def _require_enough(limit: int, label: IndexArray, rows: IndexArray, hands: Sequence[IndexArray]) -> None:
+    """Make sure that the limit leaves a sample of each of its classes to every client."""
+    holders = np.bincount(np.concatenate(hands), minlength=int(label.max()) + 1)
+    there = np.bincount(label, minlength=len(holders))
+    left = np.bincount(label[rows], minlength=len(holders))
+    if (left >= holders).all() or (there < holders).any():  # the latter is no matter of the limit
+        return
+    worst = int((left - holders).argmin())
+    # Of a class at least its proportional part is kept, rounded down.
+    enough = int((-(-holders * len(label) // np.maximum(there, 1))).max())
+    who, what = counted(int(holders[worst]), "client"), counted(int(left[worst]), "sample")
+    raise InputError(
+        f"limit {limit} is too small: {who} would share a class of {what}, and each needs one; give "
+        f"{advice.option('limit', str(enough))} or more, or ask for fewer clients or fewer classes per client"
+    )
 
 
 def _plan_client(

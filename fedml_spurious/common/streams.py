@@ -127,10 +127,15 @@ def _nowhere() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")  # for as long as the process lives
 
 
-def output_width() -> int | None:
-    """Columns of standard output where no terminal sets them; None where one does."""
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output is; None where it is none."""
     # mpirun puts a terminal of no size in front of what may be a file.
     with suppress(OSError, ValueError):
-        if sys.stdout.isatty() and os.get_terminal_size(sys.stdout.fileno()).columns:
-            return None
-    return PIPE_WIDTH
+        if sys.stdout.isatty():
+            return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    return None
+
+
+def output_width() -> int | None:
+    """Columns of standard output where no terminal sets them; None where one does."""
+    return PIPE_WIDTH if terminal_width() is None else None

@@ -13,6 +13,7 @@ from fedml_spurious.common.words import counted, without_addresses
 
 _SHOWN = 300  # characters of a value
 FLOAT_AS_TEXT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)")
 
 # Settings that are ids of clients, whose leading zeros are part of them.
 _IDS = {"clients", "silo_clients"}
@@ -63,6 +64,20 @@ def problems_of(
     """
     items = [dict(item) for item in error.errors()]
     return [_explain(group, model, open_sections or {}) for group in _by_place(items)]
+
+
+def typed_problems(error: ValidationError) -> list[str]:
+    """All mistakes in what was typed on a command line, by their options: a number has no quotes there."""
+    found = []
+    for group in _by_place([dict(item) for item in error.errors()]):
+        place = [str(part) for part in group[0]["loc"]]
+        option = f"--{place[0].replace('_', '-')}: " if place else ""
+        text = _explain([{**item, "loc": ()} for item in group], None, {})
+        typed = str(group[0]["input"])
+        if FLOAT_AS_TEXT.fullmatch(typed) or _NUMBER.fullmatch(typed):
+            text = text.replace(f"got text {typed!r}", f"got {typed}")
+        found.append(option + text.replace("got text ", "got "))
+    return found
 
 
 def first_problem(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from fedml_spurious.common.advice import for_fedmls_runner, translated
 from fedml_spurious.common.cli_errors import RUN_FAILED, WRONG_INPUT
 from fedml_spurious.common.errors import InputError, RunError
 
@@ -43,7 +44,8 @@ class Failures:
     def caught(self) -> Iterator[None]:
         """Do with an error of the block what the class says."""
         try:
-            yield
+            with translated(for_fedmls_runner):
+                yield
         except Exception as error:
             if self._backend == "MPI":
                 end_all(error, self._rank)
@@ -97,7 +99,8 @@ def one_error(args: Any) -> Iterator[None]:
         args: FedML's arguments, of which ``backend`` and ``rank`` are read.
     """
     try:
-        yield
+        with translated(for_fedmls_runner):
+            yield
     except InputError as error:
         if str(getattr(args, "backend", "sp")) == "MPI":
             end_all(error, int(args.rank))

@@ -12,9 +12,11 @@ import pytest
 from running import invoke
 
 import data_partition
+import fedml_spurious
 from data_partition.registry import PARTITIONS
 from fedml_spurious.cli import run
 from fedml_spurious.common import advice
+from fedml_spurious.common.errors import InputError
 
 FLAG = re.compile(r"(?<![\w`-])--[a-z][a-z-]*")
 # What these say is read by those alone who called a command of the package data_partition.
@@ -97,9 +99,48 @@ def test_whole_commands_in_an_advice_are_accepted_by_their_program() -> None:
 
 
 def test_the_command_of_a_partition_reads_of_its_flags() -> None:
-    assert advice.option("raw_split", "train") == "--raw-split train"
-    assert (advice.option("dry_run", "true"), advice.option("verify_raw", "false")) == (
-        "--dry-run",
-        "--no-verify-raw",
-    )
-    assert advice.fetch() == "fetch it with --download"
+    with advice.advising_a_command():
+        assert advice.option("raw_split", "train") == "--raw-split train"
+        assert (advice.option("dry_run", "true"), advice.option("verify_raw", "false")) == (
+            "--dry-run",
+            "--no-verify-raw",
+        )
+        assert advice.fetch() == "fetch it with --download"
+        assert advice.make_elsewhere() == "choose another --out or add --overwrite"
+
+
+def test_a_program_reads_of_arguments() -> None:
+    assert advice.option("raw_split", "train") == "raw_split='train'"
+    assert (advice.option("dry_run", "true"), advice.option("limit", "30")) == ("dry_run=True", "limit=30")
+    assert advice.make_elsewhere() == "choose another out or add overwrite=True"
+    for text in (advice.raw(), advice.fetch(), advice.make_anew("x"), advice.use_fewer_workers()):
+        assert not FLAG.search(without_commands(text))
+
+
+ROOMS = ("common", "config", "experiment", "learning", "analysis", "personalization")
+
+
+@pytest.mark.parametrize("words", [advice.for_a_program, advice.for_fedmls_runner])
+def test_messages_of_a_run_speak_to_a_program_of_nothing_that_it_does_not_have(words: Any) -> None:
+    package = Path(fedml_spurious.__file__).parent
+    flags = r"--(resume|output|set)" if words is advice.for_a_program else r"--(resume|output)"
+    taken = [
+        text.value
+        for room in ROOMS
+        for path in sorted((package / room).rglob("*.py"))
+        if path.name not in ("reference.py", "cli_errors.py", "advice.py")
+        for text in texts(ast.parse(path.read_text(encoding="utf-8")))
+        if re.search(flags, text.value)
+    ]
+    assert len(taken) > 15
+    assert [text for text in taken if re.search(flags, without_commands(words(text)))] == []
+
+
+def test_an_error_that_is_translated_stays_the_same() -> None:
+    error = InputError("x: continue with --resume, or give another --output, not `run --output x`")
+    with pytest.raises(InputError) as caught, advice.translated(advice.for_a_program):
+        raise error
+    assert caught.value is error
+    assert str(error) == "x: continue with resume=True, or give another output, not `run --output x`"
+    kept = "ft: OSError. What was finished is kept; mend it, then continue with --resume"
+    assert advice.for_fedmls_runner(kept) == "ft: OSError. Mend it, then start the program again"

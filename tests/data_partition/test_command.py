@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,9 +72,9 @@ def test_all_wrong_options_are_reported_at_once(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     for problem in (
-        "clients: expected a whole number, got text 'many'",
-        "seed: expected at least 0, got text '-1'",
-        "label_noise: expected at most 1, got text '2'",
+        "--clients: expected a whole number, got 'many'",
+        "--seed: expected at least 0, got -1;",
+        "--label-noise: expected at most 1, got 2",
     ):
         assert problem in done.stderr
     assert not (tmp_path / "out").exists()
@@ -163,3 +164,21 @@ def test_a_download_needs_a_folder(tmp_path: Path) -> None:
     done = call("--out", tmp_path, "--download")
     assert done.exit_code == 2
     assert "--download: say with --raw" in done.stderr
+
+
+@pytest.mark.parametrize("limit", [2, 40])
+def test_a_limit_that_is_too_small_is_told_one_that_is_not(limit: int, tmp_path: Path) -> None:
+    arguments = ("--source", "digits", "--clients", 30, "--out", tmp_path)
+    refused = call(*arguments, "--limit", limit)
+    assert refused.exit_code == 2
+    assert f"limit {limit} is too small: " in refused.stderr
+    enough = re.search(r"give --limit (\d+) or more", refused.stderr)
+    assert enough
+    assert call(*arguments, "--limit", enough[1]).exit_code == 0
+
+
+def test_too_few_samples_are_no_matter_of_the_limit(tmp_path: Path) -> None:
+    refused = call("--source", "digits", "--clients", 500, "--limit", 1700, "--out", tmp_path)
+    assert refused.exit_code == 2
+    assert "--limit" not in refused.stderr
+    assert "ask for fewer clients" in refused.stderr

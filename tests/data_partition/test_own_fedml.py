@@ -100,7 +100,10 @@ def test_fedmls_hdf5_is_refused_in_one_sentence(name: str | None, tmp_path: Path
 
 
 def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(EXAMPLE))["main"](tmp_path)
+    main = runpy.run_path(str(EXAMPLE))["main"]
+    main(tmp_path)
+    capsys.readouterr()
+    main(tmp_path)  # writes the same again
     shown = capsys.readouterr().out
     assert shown.count("map {0: 0, 1: 1}") == 2
     assert shown.count("map {0: 1, 1: 0}") == 1  # of client 1, the other way round

@@ -205,7 +205,7 @@ def test_a_finished_folder_is_left_alone_and_another_seed_is_refused(raw: Path) 
     stamp = path.stat().st_mtime_ns
     assert _build(celeba_real, raw, "out") == path
     assert path.stat().st_mtime_ns == stamp
-    with pytest.raises(InputError, match=r"seed 0, now 1.*--overwrite"):
+    with pytest.raises(InputError, match=r"seed 0, now 1.*overwrite=True"):
         _build(celeba_real, raw, "out", seed=1)
     (raw / "celeba" / "img_align_celeba" / "000001.jpg").write_bytes(flat_image(200))
     with pytest.raises(InputError, match="other raw files"):

@@ -159,7 +159,7 @@ def test_a_broken_zip_is_refused(views: Path, tmp_path: Path, content, message: 
 def test_a_folder_without_views_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no COIL-20; looked for coil-20-proc/obj1__0\.png"):
         build(Options(), raw=tmp_path, out=tmp_path / "out")
-    with pytest.raises(InputError, match="say with --raw"):
+    with pytest.raises(InputError, match="say with raw where"):
         build(Options(), raw=None, out=tmp_path / "out")
     with pytest.raises(ValueError, match=r"classes_per_client.*\n.*less than or equal to 20"):
         Options(classes_per_client=21, colors=20)
