@@ -133,9 +133,11 @@ def _conclusion(clients: Sequence[Shortcut], pooled: Shortcut) -> str:
 
 def client_table(meta: SplitMeta) -> list[str]:
     """A line per client."""
-    lines = [f"{'client':8}{'samples':>8}{'aligned':>9}{'entropy':>10}{'information':>13}{'by it alone':>13}"]
-    return lines + [
-        f"{name:8}{one.samples:>8,}{one.aligned:>9.3f}{one.class_entropy:>10.3f}{one.information:>13.3f}"
-        f"{one.by_feature:>13.3f}"
-        for name, one in client_shortcuts(meta).items()
+    names = meta.client_names
+    heading = f"{'client':8}{'samples':>8}{'aligned':>9}{'entropy':>10}{'information':>13}{'by it alone':>13}"
+    lines = [
+        f"{client:8}{one.samples:>8,}{one.aligned:>9.3f}{one.class_entropy:>10.3f}{one.information:>13.3f}"
+        f"{one.by_feature:>13.3f}  {names.get(client, '')}".rstrip()
+        for client, one in client_shortcuts(meta).items()
     ]
+    return [f"{heading}  name" if names else heading, *lines]

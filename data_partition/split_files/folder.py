@@ -154,7 +154,7 @@ class SplitFolder:
         if client_id not in self.meta.clients:
             raise InputError(
                 f"{self.folder}: no client {client_id!r}; there are {self.client_ids[0]} to "
-                f"{self.client_ids[-1]}"
+                f"{self.client_ids[-1]}{self.meta.hint(client_id)}"
             )
 
     @contextmanager

@@ -35,6 +35,7 @@ MAX_SIDE = 4096
 
 META_SUFFIX = "_meta.json"
 _CHECKSUM = "checksum"
+_SHOWN_NAMES = 10
 
 
 ClientId = Annotated[str, Field(pattern=r"^[0-9]{4}$")]
@@ -142,6 +143,30 @@ class SplitMeta(SplitInfo):
         if self.files and not self.clients:
             raise ValueError("clients: there is none")
         return self
+
+    @property
+    def client_names(self) -> dict[str, str]:
+        """What clients of a user's own data were called, by id; empty where they were numbered as the ids."""
+        names = self.options.get("client_names")
+        if not isinstance(names, list) or len(names) != self.num_clients:
+            return {}
+        found = dict(zip(sorted(self.clients), map(str, names), strict=True))
+        numbered = all(name.isdecimal() and int(name) == int(client) for client, name in found.items())
+        return {} if numbered else found
+
+    def hint(self, wanted: str) -> str:
+        """The id of a client for somebody who knows what it was called; empty where none was."""
+        ids = [client for client, name in self.client_names.items() if name == wanted]
+        return f". Did you mean {ids[0]}, which was called {wanted}?" if ids else ""
+
+    def remarks(self) -> list[str]:
+        """The notes, what is in no split, and which client is which."""
+        names = [f"{client} is {name}" for client, name in self.client_names.items()]
+        more = [f"{len(names) - _SHOWN_NAMES} more"] if len(names) > _SHOWN_NAMES else []
+        return [
+            *super().remarks(),
+            *([f"clients: {', '.join([*names[:_SHOWN_NAMES], *more])}"] if names else []),
+        ]
 
     @classmethod
     def of(cls, info: SplitInfo, clients: dict[str, ClientMeta], files: dict[str, FileMeta]) -> SplitMeta:

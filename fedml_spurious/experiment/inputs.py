@@ -104,7 +104,7 @@ def choose_clients(folder: SplitFolder, wanted: tuple[str, ...] | None, name: st
     if unknown:
         raise InputError(
             f"personalization_args.clients: no client {unknown[0]!r} in {name}; its clients are "
-            f"{folder.client_ids[0]} to {folder.client_ids[-1]}"
+            f"{folder.client_ids[0]} to {folder.client_ids[-1]}{folder.meta.hint(unknown[0])}"
         )
     for client in clients:
         require_samples(folder, client, ("train", "val", "test"), name)

@@ -65,7 +65,7 @@ class ClientRow:
     Attributes:
         client: id of the client.
         fl_seed: its federated seed, where every seed has clients of its own; else None.
-        name: what the page calls it.
+        name: what the page calls it: its id, and what it was called in a user's own data.
         classes: names of its classes; empty where the split files are gone.
         n_train: training samples.
         n_test: samples of the biased test set.
@@ -169,10 +169,11 @@ def _row(
     first = results[0]
     meta = metas.get(first.fl_seed)
     own = meta.clients.get(client) if meta else None
+    called = meta.client_names.get(client, "") if meta else ""
     return ClientRow(
         client=client,
         fl_seed=fl_seed,
-        name=client if fl_seed is None else f"fl{fl_seed} {client}",
+        name=f"{'' if fl_seed is None else f'fl{fl_seed} '}{client} {called}".rstrip(),
         classes=tuple(meta.class_names[label] for label in own.classes) if meta and own else (),
         n_train=first.n_train,
         n_test=first.n_test,

@@ -2,20 +2,29 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from finished_folders import client_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_partition import inspect
 from data_partition.own import write_splits
 from data_partition.own_folder import write_folder_splits
 from data_partition.split_files.check import find_problems
 from data_partition.split_files.folder import SplitFolder
+from data_partition.split_files.meta import read_meta
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.experiment.inputs import choose_clients
+from fedml_spurious.report.clients import make_explorer
+from fedml_spurious.results.dataset_runs import DatasetRuns
+from fedml_spurious.results.finished_run import FinishedRun
 
 SPLITS = ("train", "val", "test", "test_bc")
 
@@ -266,8 +275,47 @@ def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    example.main(tmp_path)
-    assert capsys.readouterr().out.count("bias-conflicting test samples") == 3
+    for _ in range(2):  # a second call writes the same again
+        example.main(tmp_path)
+    assert capsys.readouterr().out.count("bias-conflicting test samples") == 2 * 3
     from_csv, from_arrays = SplitFolder(tmp_path / "from_csv"), SplitFolder(tmp_path / "arrays")
     assert np.array_equal(from_csv.load("0001", "test").image, from_arrays.load("0001", "test").image)
     assert list(find_problems(from_csv)) == []
+
+
+def test_names_of_clients_are_told_wherever_their_ids_are(tmp_path: Path) -> None:
+    label = np.tile([0, 1], 30)
+    client = np.repeat(["ward <b>", "clinic", "lab"], 20)
+    arrays = {"image": make_image(60), "label": label, "spurious": label, "client": client}
+    meta = read_meta(write_splits(tmp_path, "own", **arrays))
+    assert meta.client_names == {"0000": "clinic", "0001": "lab", "0002": "ward <b>"}
+    shown = CliRunner().invoke(inspect.command, [str(tmp_path), "--by-client"]).output
+    assert "clients: 0000 is clinic, 0001 is lab, 0002 is ward <b>\n" in shown
+    assert re.search(r"^0001 .* lab$", shown, re.M)
+    run = FinishedRun(Path("run"), {}, (client_row("ft", "0002", 0.9, 0.5),), {}, {})
+    (row,) = make_explorer(DatasetRuns.of_one(run), {0: meta}).rows
+    assert (row.client, row.name) == ("0002", "0002 ward <b>")
+    folder = SplitFolder(tmp_path)
+    expected = "no client 'lab'.*Did you mean 0001, which was called lab?"
+    with pytest.raises(InputError, match=expected):
+        folder.load("lab", "train")
+    with pytest.raises(InputError, match=expected):
+        choose_clients(folder, ("0000", "lab"))
+
+
+def test_clients_that_were_numbered_as_their_ids_have_no_other_name(tmp_path: Path) -> None:
+    label = np.tile([0, 1], 10)
+    arrays = {"image": make_image(20), "label": label, "spurious": label}
+    meta = read_meta(write_splits(tmp_path, "own", client=label, **arrays))
+    assert meta.client_names == {}
+    assert not [remark for remark in meta.remarks() if "client" in remark]
+    again = read_meta(write_splits(tmp_path / "7", "own", client=7 * label, **arrays))
+    assert again.client_names == {"0000": "0", "0001": "7"}
+
+
+def test_a_program_that_writes_twice_reads_of_arguments(tmp_path: Path) -> None:
+    label = np.tile([0, 1], 10)
+    arrays = {"image": make_image(20), "label": label, "spurious": label, "client": label}
+    write_splits(tmp_path, "own", **arrays)
+    with pytest.raises(InputError, match="choose another out or add overwrite=True"):
+        write_splits(tmp_path, "own", **arrays)
