@@ -77,6 +77,9 @@ def run_experiment(
     require_tracking(settings)
     with hold_folder(output):
         folder = check_folder(output, settings, resume=resume)
+        if resume and not folder.is_begun():
+            text = f"Nothing to continue in {output}: this is a new run"
+            console.print(text, highlight=False, soft_wrap=True)
         try:
             with (
                 log_file(folder.log) as begin_log,
@@ -137,7 +140,8 @@ def _run(
     begin_log()
     # Of a run that goes on nobody knows how far it is, and its stages tell what is left of each.
     begins = not folder.is_begun()
-    write_config(folder, settings)
+    source = next(iter(data.values())).meta.options.get("source")
+    write_config(folder, settings, source)
     # A client of one partition is another one than the client of that id in another.
     different = {splits: clients[fl_seed] for fl_seed, splits in data.items()}
     folder.note("start", clients=sum(map(len, different.values())), dataset=settings.data_args.dataset)
@@ -157,7 +161,15 @@ def _run(
         budgets = read_budgets(folder.path)
         fingerprints = {fl_seed: splits.fingerprint for fl_seed, splits in data.items()}
         table = make_run_table(
-            FinishedRun(folder.path, config, tuple(found.selected), found.decisions, budgets, fingerprints)
+            FinishedRun(
+                folder.path,
+                config,
+                tuple(found.selected),
+                found.decisions,
+                budgets,
+                fingerprints,
+                source=source,
+            )
         )
         write_table(folder.path, table)
         for pair, quantiles in enumerate(client_quantiles(found.selected)):

@@ -24,6 +24,7 @@ from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.storage import write_json, write_text
 from fedml_spurious.common.version import __version__
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.results.folders import SOURCE
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +126,13 @@ def config_text(settings: Settings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True), sort_keys=False)
 
 
-def write_config(folder: RunFolder, settings: Settings) -> None:
+def write_config(folder: RunFolder, settings: Settings, source: str | None = None) -> None:
     """Write the resolved configuration, which can be run again with ``--cf``, and the environment.
+
+    Args:
+        folder: of the run.
+        settings: of the run.
+        source: from which of several data sets of one name the split files were made, if there are several.
 
     Results of another configuration are removed: they are put together anew from the rows that are kept, and
     until then nobody may take them for results of this one.
@@ -149,6 +155,7 @@ def write_config(folder: RunFolder, settings: Settings) -> None:
             "threads": torch.get_num_threads(),
             "gpu": _gpu_name(settings),
             "packages": versions,
+            **({} if source is None else {SOURCE: source}),
             "defaults": _defaults(settings),
         },
     )

@@ -28,6 +28,7 @@ from fedml_spurious.results.averages import client_mean
 from fedml_spurious.results.budgets import read_budgets
 from fedml_spurious.results.dataset_table import DatasetTable
 from fedml_spurious.results.finished_run import FinishedRun
+from fedml_spurious.results.folders import data_source
 from fedml_spurious.results.rows import ClientResult, write_results
 from fedml_spurious.results.run_table import make_run_table, write_table
 
@@ -148,7 +149,9 @@ class PersonalizingAggregator(ServerAggregator):  # type: ignore[misc]  # FedML 
         _require_empty(run.path)
         run.path.mkdir(parents=True, exist_ok=True)
         write_text(run.written_by_fedml, "Written by PersonalizingAggregator.write; cannot be resumed.\n")
-        write_config(run, steps.settings)
+        config = steps.settings.model_dump(mode="json", exclude_none=True)
+        source = data_source(run.path, config)
+        write_config(run, steps.settings, source)
         part = run.global_part(steps.fl_seed)
         found = global_identity(steps.settings, steps.data, steps.fl_seed)
         write_json(part / "identity.json", found)
@@ -165,9 +168,9 @@ class PersonalizingAggregator(ServerAggregator):  # type: ignore[misc]  # FedML 
         rows = [outcome.result for outcome in outcomes.values()]
         write_results(run.results_last, [outcome.last for outcome in outcomes.values()])
         write_results(run.results, rows)
-        config = steps.settings.model_dump(mode="json", exclude_none=True)
         prints = {steps.fl_seed: found["determined_by"]["data"]}
-        table = make_run_table(FinishedRun(run.path, config, tuple(rows), {}, read_budgets(run.path), prints))
+        budgets = read_budgets(run.path)
+        table = make_run_table(FinishedRun(run.path, config, tuple(rows), {}, budgets, prints, source=source))
         write_table(run.path, table)
         return table
 

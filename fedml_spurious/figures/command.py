@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import cast
 
 import click
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import require_writable_folder, write_bytes, write_csv
+from fedml_spurious.common.streams import terminal_width
 from fedml_spurious.figures.drawing import Form, draw_figure, picture_bytes
 from fedml_spurious.figures.registry import FIGURES, find_figure
+
+_NAME = 14  # columns of the names
 
 
 def list_figures() -> None:
     """Print every figure, what its runs need, and the setting that records it."""
+    width, indent = terminal_width(), " " * (_NAME + 1)
     for kind in FIGURES.values():
-        click.echo(f"{kind.name:<14} {kind.title}")
-        click.echo(f"{'':<14} needs {kind.needs}" + (f": {kind.option}" if kind.option else ""))
+        needs = f"needs {kind.needs}" + (f": {kind.option}" if kind.option else "")
+        lines = [f"{kind.name:<{_NAME}} {kind.title}", f"{indent}{needs}"]
+        if width is not None:
+            lines = [
+                piece
+                for line in lines
+                for piece in wrap(line, width, subsequent_indent=indent, break_on_hyphens=False)
+            ]
+        click.echo("\n".join(lines))
 
 
 def write_figure(name: str | None, runs: Sequence[str], *, out: str, form: str) -> None:

@@ -52,8 +52,9 @@ class FigureKind:
         name: what the command line and the files call it.
         title: what it shows, in a line.
         needs: what its runs must have, in words.
-        option: the setting by which a run records that; empty where every run has it.
         draw: draws it from run folders, at least one.
+        option: the setting by which a run records that; empty where every run has it.
+        part_of: figures that show all of it too, of which one is enough on a page.
     """
 
     name: str
@@ -61,6 +62,7 @@ class FigureKind:
     needs: str
     draw: Callable[[Sequence[Path]], Drawing]
     option: str = ""
+    part_of: tuple[str, ...] = ()
 
 
 def draw_figure(kind: FigureKind, runs: Sequence[Path]) -> Drawing:

@@ -17,9 +17,10 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.drawing import Drawing, new_figure
 from fedml_spurious.results.method_names import GLOBAL, SELECTED_BY
 from fedml_spurious.results.phase import EXCEEDS, PhasePoint, phase_points
+from fedml_spurious.results.sweep_table import TABLE
 from fedml_spurious.results.swept_rows import read_rows
 
-_SHARE, _DIVERGENCE, _CLASSES = "bias_conflicting_fraction", "map_divergence", "classes_per_client"
+_AXES = _SHARE, _DIVERGENCE, _CLASSES = "bias_conflicting_fraction", "map_divergence", "classes_per_client"
 _COLORS = "cividis"  # its lightness follows the value, in grey print too; made for colour-blind readers
 _TITLES = {GLOBAL: "global model", "ft": "fine-tuning"}
 _Line = Literal["-", "--"]
@@ -46,7 +47,7 @@ class _Grid:
     methods: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keys = {key.rpartition(".")[2]: key for key in self.points[0].cell}
+        self._keys = {key.rpartition(".")[2]: key for key in _common_keys(self.points)}
         for name in (_SHARE, _DIVERGENCE):
             if name not in self._keys:
                 raise InputError(
@@ -54,13 +55,27 @@ class _Grid:
                     f"--grid 'data_args.partition.{_SHARE}=[...]' and --grid 'data_args.partition."
                     f"{_DIVERGENCE}=[...]', such as that of fedml_configs/phase_diagram.yaml"
                 )
-        self.shares, self.divergences, self.classes = map(self._values, (_SHARE, _DIVERGENCE, _CLASSES))
+        _refuse_further_axes(self.points, [self._keys.get(name) for name in _AXES])
+        places = [(point.method, *(self._value(point, name) for name in _AXES)) for point in self.points]
+        if len(set(places)) < len(places):
+            raise InputError(
+                "figure phase_diagram: two cells stand in one place, as 0 and 0.0 do; draw the sweeps apart"
+            )
+        self.shares, self.divergences, self.classes = map(self._values, _AXES)
         order = (GLOBAL, *SELECTED_BY)
         methods = dict.fromkeys(point.method for point in self.points)
         self.methods = sorted(methods, key=lambda name: order.index(name) if name in order else len(order))
 
     def _value(self, point: PhasePoint, name: str) -> float:
-        return float(point.cell[self._keys[name]]) if name in self._keys else 0.0
+        if name not in self._keys:
+            return 0.0
+        text = point.cell[self._keys[name]]
+        try:
+            return float(text)
+        except ValueError:
+            raise InputError(
+                f"figure phase_diagram: {self._keys[name]}: expected numbers on this axis, got {text!r}"
+            ) from None
 
     def _values(self, name: str) -> list[float]:
         return sorted({self._value(point, name) for point in self.points})
@@ -75,23 +90,50 @@ class _Grid:
         return found
 
 
+def _common_keys(points: Sequence[PhasePoint]) -> list[str]:
+    """Keys of the grid that all points have."""
+    return [key for key in points[0].cell if all(key in point.cell for point in points)]
+
+
+def _refuse_further_axes(points: Sequence[PhasePoint], axes: Sequence[str | None]) -> None:
+    """Refuse points of which one would stand where another does.
+
+    Raises:
+        InputError: there are some; the text names the keys in which they differ.
+    """
+    others = {key: None for point in points for key in point.cell if key not in axes}
+    further = [key for key in others if len({point.cell.get(key) for point in points}) > 1]
+    if further:
+        raise InputError(
+            f"figure phase_diagram: the sweep varies {', '.join(further)} too, for which it has no axis; "
+            f"draw every value by itself, from a copy of {TABLE} with its rows alone"
+        )
+
+
 def draw(runs: Sequence[Path]) -> Drawing:
     """A row of panels per method, one per number of classes: conflicting samples over divergence.
 
     Raises:
-        InputError: it is no sweep over both, or nothing of it is finished.
+        InputError: it is no sweep over both, or over more, or of several data sets, or nothing of it is
+            finished.
     """
-    points = phase_points(read_rows(runs))
+    rows = read_rows(runs)
+    datasets = list(dict.fromkeys(row.stored.row.dataset for row in rows))
+    if len(datasets) > 1:
+        raise InputError(
+            f"figure phase_diagram: is of one data set; got {', '.join(datasets)}, draw each by itself"
+        )
+    points = phase_points(rows)
     if not points:
         raise InputError(f"{', '.join(map(str, runs))}: has no finished run yet")
     grid = _Grid(points)
-    rows, columns = len(grid.methods), len(grid.classes)
-    figure, panels = new_figure(rows, columns, width=2.7 * columns + 1, height=2.2 * rows + 0.4)
+    lines, columns = len(grid.methods), len(grid.classes)
+    figure, panels = new_figure(lines, columns, width=2.7 * columns + 1, height=2.2 * lines + 0.4)
     for number, axes in enumerate(panels):
         method, classes = grid.methods[number // columns], grid.classes[number % columns]
         image = _draw_panel(axes, grid, method, classes)
         axes.set_title(_TITLES.get(method, method) + (f", {classes:g} classes" if columns > 1 else ""))
-        axes.set_xlabel("divergence of colour maps" if number >= (rows - 1) * columns else "")
+        axes.set_xlabel("divergence of colour maps" if number >= (lines - 1) * columns else "")
         axes.set_ylabel("conflicting share" if number % columns == 0 else "")
     figure.colorbar(image, ax=panels, label="disparity", shrink=0.5, aspect=30)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=1)

@@ -37,21 +37,26 @@ def kinds() -> list[FigureKind]:
     option = recording_option("trajectories")
     several = [
         FigureKind(
-            name, f"Figure 6: both terms alone and together, {what}", needs, partial(draw, letters), option
+            name,
+            f"Figure 6: both terms alone and together, {what}",
+            needs,
+            partial(draw, letters),
+            option,
+            within,
         )
-        for name, what, letters in (
-            ("fig6", "accuracy and loss", "abcdefgh"),
-            ("fig6a-d", "accuracy", "abcd"),
-            ("fig6e-h", "loss", "efgh"),
+        for name, what, letters, within in (
+            ("fig6", "accuracy and loss", "abcdefgh", ()),
+            ("fig6a-d", "accuracy", "abcd", ("fig6",)),
+            ("fig6e-h", "loss", "efgh", ("fig6",)),
         )
     ]
     single = []
     for letter, (place, of_loss) in PANELS.items():
         method = list(METHODS)[place]
         title = f"Figure 6{letter}: {'loss' if of_loss else 'accuracy'}, {METHODS[method]}"
-        single.append(
-            FigureKind(f"fig6{letter}", title, f"trajectories of {method}", partial(draw, letter), option)
-        )
+        within = ("fig6", "fig6e-h" if of_loss else "fig6a-d")
+        needed, draw_it = f"trajectories of {method}", partial(draw, letter)
+        single.append(FigureKind(f"fig6{letter}", title, needed, draw_it, option, within))
     return [*several, *single]
 
 

@@ -117,7 +117,7 @@ def changed_settings(run: OpenRun) -> TextTable | None:
     found = [
         (name, shipped, _differences(settings, shipped, defaults))
         for name, shipped in _shipped()
-        if shipped.get("data_args.dataset") == dataset
+        if shipped.get("data_args.dataset") == dataset and _in_one_place(shipped) == _in_one_place(settings)
     ]
     if not found:
         return None
@@ -130,6 +130,11 @@ def changed_settings(run: OpenRun) -> TextTable | None:
         f"Settings that differ from {name}, the nearest configuration that ships", ("setting", name, "here"),
         rows, left=3,
     )  # fmt: skip
+
+
+def _in_one_place(settings: Mapping[str, Any]) -> bool:
+    """Whether all data are on one client, which is another experiment than a federated one."""
+    return 1 in (settings.get("train_args.client_num_in_total"), settings.get("data_args.partition.clients"))
 
 
 def _shipped() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -48,17 +48,25 @@ class Shown:
 
 
 def draw_figures(folders: Sequence[Path]) -> tuple[tuple[Shown, ...], tuple[tuple[str, str], ...]]:
-    """Every figure for which the runs recorded enough, and the others with what they lack."""
-    shown, not_drawn = [], []
+    """Every figure for which the runs recorded enough, and the others with what they lack.
+
+    Parts of a figure are shown where the whole cannot be, and what they lack is said of the whole.
+    """
+    shown: dict[str, Shown] = {}
+    not_drawn = []
     for kind in FIGURES.values():
+        if shown.keys() & set(kind.part_of):
+            continue
         try:
-            shown.append(_show(kind.name, kind.title, draw_figure(kind, folders)))
+            shown[kind.name] = _show(kind.name, kind.title, draw_figure(kind, folders))
         except InputError as error:
+            if kind.part_of:
+                continue
             why = str(error)
             for folder in folders:  # a page does not tell where it was made
                 why = why.replace(str(folder), folder.resolve().name)
             not_drawn.append((kind.title, why))
-    return tuple(shown), tuple(not_drawn)
+    return tuple(shown.values()), tuple(not_drawn)
 
 
 def draw_curves(name: str, rounds: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[Shown]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_csv, read_json
 from fedml_spurious.common.words import counted
 from fedml_spurious.results.budgets import Budget, read_budgets
 from fedml_spurious.results.decisions import Decision, read_decisions
 from fedml_spurious.results.finished_run import FinishedRun, fingerprints, load_run
+from fedml_spurious.results.folders import data_source, require_run_folder
 from fedml_spurious.results.method_names import GLOBAL
 from fedml_spurious.results.rows import ClientResult, read_results
 from fedml_spurious.results.run_config import read_run_config
@@ -49,10 +49,7 @@ def open_run(path: Path) -> OpenRun:
     Raises:
         InputError: there is no such folder, it is no run, or a file is broken.
     """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; give folders of runs (--output of a run)")
-    if not (path / "config.yaml").is_file():
-        raise InputError(f"{path}: is no run folder, it has no config.yaml; give folders of runs")
+    require_run_folder(path)
     environment = read_json(path / "environment.json") if (path / "environment.json").is_file() else {}
     rounds = {
         found.parent.name: read_csv(found, grows=True) for found in sorted(path.glob("global/fl*/rounds.csv"))
@@ -66,7 +63,8 @@ def open_run(path: Path) -> OpenRun:
     decisions = read_decisions(path, decided)
     methods = _method_names(path, config)
     rows = _rows_so_far(path, methods)
-    run_so_far = FinishedRun(path, config, rows, decisions, budgets, fingerprints(path)) if rows else None
+    found, source = fingerprints(path), data_source(path, config)
+    run_so_far = FinishedRun(path, config, rows, decisions, budgets, found, source=source) if rows else None
     missing = ("The run is unfinished; continue it with --resume.", *_missing(config, rounds, methods, rows))
     return OpenRun(path, config, environment, run_so_far, decisions, budgets, rounds, missing)
 

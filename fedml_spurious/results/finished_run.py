@@ -12,6 +12,7 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_json
 from fedml_spurious.results.budgets import Budget, read_budgets
 from fedml_spurious.results.decisions import Decision, read_decisions
+from fedml_spurious.results.folders import data_source, require_run_folder
 from fedml_spurious.results.method_names import GLOBAL
 from fedml_spurious.results.paper import DIGITS, TITLES
 from fedml_spurious.results.rows import RESULT_FILES, ClientResult, Epoch, read_results
@@ -33,6 +34,7 @@ class FinishedRun:
         budgets: the attack's budgets, by the folder of the global model, such as ``fl0``.
         fingerprints: SHA-256 of the split files, by federated seed; empty where nothing tells.
         epoch: of which epoch the results are.
+        source: which of several data sets of one name it is, such as ``digits``; None where nothing tells.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class FinishedRun:
     budgets: Mapping[str, Budget]
     fingerprints: Mapping[int, str] = field(default_factory=dict)
     epoch: Epoch = "selected"
+    source: str | None = None
 
     @property
     def dataset(self) -> str:
@@ -51,12 +54,8 @@ class FinishedRun:
     @property
     def title(self) -> str:
         """The paper's name of the data set, where it has one; the small digits are not MNIST."""
-        section = self.config.get("data_args", {})
-        made = section.get("partition")
-        if self.dataset == "colored_mnist" and isinstance(made, dict):
-            source = made.get("source") or ("digits" if section.get("raw") is None else "mnist")
-            if source == "digits":
-                return DIGITS
+        if self.dataset == "colored_mnist" and self.source == "digits":
+            return DIGITS
         return TITLES.get(self.dataset, self.dataset)
 
     def options(self, method: str) -> dict[str, float]:
@@ -71,10 +70,7 @@ def load_run(path: Path, epoch: Epoch = "selected") -> FinishedRun:
     Raises:
         InputError: there is no such folder, it is no run, the run is unfinished or a file is broken.
     """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; give folders of finished runs (--output of a run)")
-    if not (path / "config.yaml").is_file():
-        raise InputError(f"{path}: is no run folder, it has no config.yaml; give folders of finished runs")
+    require_run_folder(path, "finished runs")
     if not (path / "results.csv").is_file():
         raise InputError(
             f"{path}: the run is unfinished, it has no results.csv; finish it with --resume and the "
@@ -95,7 +91,8 @@ def load_run(path: Path, epoch: Epoch = "selected") -> FinishedRun:
     grids = config.get("experiment_args", {}).get("grids") or {}
     tuned = [method for method in grids if method in {row.method for row in results}]
     decisions = read_decisions(path, tuned)
-    return FinishedRun(path, config, results, decisions, read_budgets(path), found, epoch)
+    budgets, source = read_budgets(path), data_source(path, config)
+    return FinishedRun(path, config, results, decisions, budgets, found, epoch, source)
 
 
 def fingerprints(path: Path) -> dict[int, str]:

@@ -63,7 +63,7 @@ def _overview(tables: Sequence[DatasetTable]) -> TextTable:
     titles = [table.runs.title for table in tables]
     columns = ("method", *(f"{title}\n{QUANTITIES[name]}" for title in titles for name in names))
     title = f"Accuracies, {tables[0].epoch} epoch, {POOLS[tables[0].average]} ± standard deviation"
-    return TextTable(title, columns, tuple(rows))
+    return TextTable(title, columns, tuple(rows), groups=(len(names),) * len(tables))
 
 
 def _short(value: Spread | None) -> str:
@@ -100,7 +100,7 @@ def _beside_paper(table: DatasetTable) -> TextTable:
         rows.append(tuple(cells))
     of_another = f", which is of {TITLES[table.runs.dataset]}" if table.runs.title == DIGITS else ""
     title = f"{_title(table)}: beside the paper's Table 1{of_another}"
-    return TextTable(title, tuple(columns), tuple(rows))
+    return TextTable(title, tuple(columns), tuple(rows), groups=(3,) * len(COMPARED))
 
 
 def _notes(table: DatasetTable) -> str:
@@ -126,6 +126,8 @@ def _notes(table: DatasetTable) -> str:
 
 
 def _averages(tables: Sequence[DatasetTable]) -> TextTable:
+    """Averages over data sets; of a single one its own disparity and gains, in the same form."""
+    several = len(tables) > 1
     compared = {table.runs.dataset: _compared(table) for table in tables}
     how = tables[0].average
     found = average_over_datasets(
@@ -138,17 +140,25 @@ def _averages(tables: Sequence[DatasetTable]) -> TextTable:
     rows = []
     for method, ours in found.items():
         paper = _paper_average(method, ours.datasets)
-        cells = [method, str(len(ours.datasets))]
+        cells = [method, *([str(len(ours.datasets))] if several else [])]
         for name in ("disparity", "abs_disparity", "gain_b", "gain_bc"):
             cells += [_percent(getattr(ours, name)), _percent(getattr(paper, name, None))]
         rows.append(tuple(cells))
     headings = ("disparity", "|disparity|", "Acc_B gain", "Acc_BC gain")
-    columns = ("method", "n", *(text for heading in headings for text in (heading, "paper")))
-    title = (
-        f"Averages over n data sets, {tables[0].epoch} epoch, in percent; |disparity| is that of a data "
-        "set's average, gains are over the global model on the same data sets and clients"
+    columns = (
+        "method",
+        *(["n"] if several else []),
+        *(text for heading in headings for text in (heading, "paper")),
     )
-    return TextTable(title, columns, tuple(rows))
+    epoch = f"{tables[0].epoch} epoch, in percent"
+    title = f"Disparity, and gains over the global model on the same clients, {epoch}"
+    if several:
+        title = (
+            f"Averages over n data sets, {epoch}; |disparity| is that of a data set's average, gains are "
+            "over the global model on the same data sets and clients"
+        )
+    groups = (1, *(2,) * len(headings)) if several else (2,) * len(headings)
+    return TextTable(title, columns, tuple(rows), groups=groups)
 
 
 def _compared(table: DatasetTable) -> dict[str, list[ClientResult]]:

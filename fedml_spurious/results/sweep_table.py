@@ -10,10 +10,11 @@ from typing import Any
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_csv, read_json, write_csv, write_json
+from fedml_spurious.results.folders import SWEEP_INDEX
 from fedml_spurious.results.rows import COLUMNS, ClientResult, Epoch, parse_row
 from fedml_spurious.results.stored_rows import StoredRow, stored_rows
 
-INDEX, TABLE = "sweep.json", "sweep.csv"
+INDEX, TABLE = SWEEP_INDEX, "sweep.csv"
 _KINDS = ("epoch", "final", "options", "splits")
 _FINAL = {True: "1", False: "0"}
 

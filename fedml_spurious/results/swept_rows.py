@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.results.folders import require_run_folder
 from fedml_spurious.results.rows import ClientResult, Epoch
 from fedml_spurious.results.stored_rows import stored_rows
 from fedml_spurious.results.sweep_table import INDEX, TABLE, SweptRow, read_sweep
@@ -38,9 +39,8 @@ def read_rows(paths: Sequence[Path]) -> list[SweptRow]:
 def _read(path: Path) -> list[SweptRow]:
     if path.is_file() or (path / INDEX).is_file():
         return read_sweep(path)
-    if (path / "config.yaml").is_file():
-        return [SweptRow({}, stored, str(path)) for stored in stored_rows(path)]
-    raise InputError(f"{path}: is no sweep and no run; give a sweep, its {TABLE}, or run folders")
+    require_run_folder(path, f"runs or sweeps, or a {TABLE}")
+    return [SweptRow({}, stored, str(path)) for stored in stored_rows(path)]
 
 
 def _require_one_experiment(rows: Sequence[SweptRow]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +30,8 @@ class TextTable:
         rows: cells, as many per row as there are headings.
         left: number of leading columns that are flush left; numbers are flush right.
         last_left: whether the last column is flush left too, for a text at the end.
+        groups: sizes of the groups of columns behind the first one that stay side by side where a terminal is
+            too narrow for all; every column by itself where there are none.
     """
 
     title: str
@@ -35,6 +39,7 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     left: int = 1
     last_left: bool = False
+    groups: tuple[int, ...] = ()
 
     def is_left(self, column: int) -> bool:
         """Whether a column is flush left."""
@@ -60,14 +65,52 @@ def print_document(console: Console, document: Document) -> None:
             console.print(Text(part))
             continue
         console.print(Text(part.title, style="italic"))
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-        for column, heading in enumerate(part.columns):
-            is_prose = part.last_left and column == len(part.columns) - 1
-            justify: Literal["left", "right"] = "left" if part.is_left(column) else "right"
-            table.add_column(Text(heading), justify=justify, no_wrap=not is_prose)
-        for row in part.rows:
-            table.add_row(*map(Text, row))
-        _print_whole(console, table)
+        for number, piece in enumerate(_pieces(console, part)):
+            if number:
+                console.print()
+            _print_whole(console, _rich_table(piece))
+
+
+def _rich_table(part: TextTable) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for column, heading in enumerate(part.columns):
+        is_prose = part.last_left and column == len(part.columns) - 1
+        justify: Literal["left", "right"] = "left" if part.is_left(column) else "right"
+        table.add_column(Text(heading), justify=justify, no_wrap=not is_prose)
+    for row in part.rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _pieces(console: Console, table: TextTable) -> list[TextTable]:
+    """The columns in as many tables, each with the first one, as the width of a terminal asks for."""
+    # A text at the end is wrapped instead; and what no terminal shows may be as wide as it is.
+    if table.last_left or not console.is_terminal:
+        return [table]
+    places = iter(range(1, len(table.columns)))
+    groups = [list(islice(places, size)) for size in table.groups] + [[place] for place in places]
+    pieces: list[list[int]] = [[]]
+    for group in groups:
+        joined = [*pieces[-1], *group]
+        if pieces[-1] and _width(console, _with_columns(table, joined)) > console.width:
+            pieces.append(group)
+        else:
+            pieces[-1] = joined
+    return [_with_columns(table, piece) for piece in pieces]
+
+
+def _with_columns(table: TextTable, places: Sequence[int]) -> TextTable:
+    """The first column and some others."""
+    columns, *rows = ((line[0], *(line[place] for place in places)) for line in (table.columns, *table.rows))
+    left = 1 + sum(place < table.left for place in places)
+    return TextTable(table.title, columns, tuple(rows), left=left)
+
+
+def _width(console: Console, table: TextTable) -> int:
+    """Columns of a terminal that a table takes."""
+    unlimited = console.options.update(max_width=_UNLIMITED)
+    lines = console.render_lines(_rich_table(table), unlimited, pad=False)
+    return max(map(Segment.get_line_length, lines))
 
 
 def _print_whole(console: Console, table: Table) -> None:

@@ -45,10 +45,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
+@pytest.mark.parametrize("models", [False, True])
 @pytest.mark.parametrize("with_checksums", [False, True])
 @pytest.mark.parametrize("survived", range(6))
 def test_a_kill_between_any_two_writes_of_an_outcome(
-    survived: int, with_checksums: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    survived: int, with_checksums: bool, models: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row comes last: before it the client is done again, to the same files."""
     folder, reference = tmp_path / "killed", tmp_path / "whole"
@@ -56,7 +57,7 @@ def test_a_kill_between_any_two_writes_of_an_outcome(
         path.mkdir()
         if with_checksums:
             keep_checksums(path)
-        ResultStore(RunFolder(path), models=True).add(key("0000"), outcome("0000"))
+        ResultStore(RunFolder(path), models=models).add(key("0000"), outcome("0000"))
     writes = 0
 
     def counted(write: Any) -> Any:
@@ -69,7 +70,7 @@ def test_a_kill_between_any_two_writes_of_an_outcome(
 
         return wrapped
 
-    store = ResultStore(RunFolder(folder), models=True)
+    store = ResultStore(RunFolder(folder), models=models)
     assert store.has(key("0000"))
     with monkeypatch.context() as patch:
         for name in ("append_csv", "write_json", "save_tensors", "append_result"):
@@ -80,11 +81,11 @@ def test_a_kill_between_any_two_writes_of_an_outcome(
         except Killed:
             killed = True
     assert writes == min(survived + 1, 5), "five files of a client"
-    again = ResultStore(RunFolder(folder), models=True)
+    again = ResultStore(RunFolder(folder), models=models)
     assert again.has(key("0001")) == (not killed)
     if killed:
         again.add(key("0001"), outcome("0001"))
-    whole = ResultStore(RunFolder(reference), models=True)
+    whole = ResultStore(RunFolder(reference), models=models)
     whole.add(key("0001"), outcome("0001"))
     for one in (again, whole):
         assert one.has(key("0001"))

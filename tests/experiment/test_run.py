@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from finished_folders import table
 from running import Finished, invoke, read_rows, without_time
 
 from fedml_spurious.cli import main
@@ -273,3 +274,17 @@ def test_the_papers_celeba_needs_all_images(name: str, real_data: Path, tmp_path
     assert "missing" in result.output
     assert "Traceback" not in result.output
     assert not folder.exists()
+
+
+def test_small_digits_in_split_files_are_not_called_mnist(finished: Finished, tmp_path: Path) -> None:
+    assert json.loads((finished.folder / "environment.json").read_text())["data_source"] == "digits"
+    assert "scikit-learn's digits (colored_mnist)" in table(finished.folder).output
+
+
+def test_a_run_that_finds_nothing_to_resume_says_that_it_is_a_new_one(tmp_path: Path) -> None:
+    config = {"data_args": {"dataset": "d", "data_cache_dir": str(tmp_path / "nowhere")}}
+    (tmp_path / "empty").mkdir()
+    for name in ("missing", "empty"):
+        result = invoke(config, tmp_path / name, "--resume")
+        assert f"Nothing to continue in {tmp_path / name}: this is a new run\n" in result.output
+        assert result.output.count("Error: ") == 1

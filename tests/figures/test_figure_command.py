@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from finished_folders import constant, drawn, write_run
 
 from fedml_spurious.cli import main
+from fedml_spurious.figures import command
 from fedml_spurious.figures.registry import FIGURES
 
 
@@ -69,6 +70,16 @@ def test_the_list_names_every_figure_and_what_it_needs() -> None:
         assert f"{kind.name} " in result.output
         assert kind.needs in result.output
         assert kind.option in result.output
+
+
+def test_the_list_is_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = figure("--list").output
+    monkeypatch.setattr(command, "terminal_width", lambda: 80)
+    shown = figure("--list").output
+    assert max(map(len, shown.splitlines())) <= 80 < max(map(len, whole.splitlines()))
+    assert shown.split() == whole.split()
+    names = [line.split()[0] for line in shown.splitlines() if not line.startswith(" ")]
+    assert names == list(FIGURES)
 
 
 def test_wrong_input_is_one_message(tmp_path: Path) -> None:

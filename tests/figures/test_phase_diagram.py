@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -81,3 +82,39 @@ def test_a_sweep_over_something_else_is_refused(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "no axis data_args.partition.bias_conflicting_fraction" in result.output
     assert figure(tmp_path / "nothing", "--out", tmp_path).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("further", "said"),
+    [
+        ([(0.0, 0.0, 3, 1), (0.0, 0.0, 3, 2)], "the sweep varies train_args.epochs too"),
+        ([(0, 0.0, 3, 1), (0.0, 0.0, 3, 1)], "two cells stand in one place"),
+        ([(0.0, "some", 3, 1)], "map_divergence: expected numbers on this axis, got 'some'"),
+    ],
+)
+def test_no_cell_stands_silently_for_another(
+    further: list[tuple[object, ...]], said: str, tmp_path: Path
+) -> None:
+    def values(wanted: Wanted) -> tuple[float, float]:
+        return (0.75, 0.5)
+
+    keys = (*KEYS, "train_args.epochs")
+    table = write_sweep(tmp_path / "sweep.csv", values, keys=keys, cells=further, variants=VARIANTS)
+    refused = figure(table, "--out", tmp_path / "out")
+    assert refused.exit_code == 2, refused.output
+    assert said in refused.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_sweeps_of_two_data_sets_or_other_axes_are_not_drawn_into_each_other(tmp_path: Path) -> None:
+    first = write_sweep(tmp_path / "a.csv", accuracies, keys=KEYS, cells=CELLS, variants=VARIANTS)
+    second = tmp_path / "b.csv"
+    second.write_text(re.sub(r",d,(global|ft|ours),", r",e,\1,", first.read_text()))
+    assert "is of one data set; got d, e" in figure(first, second, "--out", tmp_path).output
+    cells = [cell[:2] for cell in CELLS[:1]]
+    other = write_sweep(
+        tmp_path / "c.csv", lambda _: (0.5, 0.5), keys=KEYS[:2], cells=cells, variants=VARIANTS
+    )
+    refused = figure(first, other, "--out", tmp_path)
+    assert refused.exit_code == 2, refused.output
+    assert f"varies {KEYS[2]} too" in refused.output

@@ -26,10 +26,16 @@ from sklearn.metrics import mutual_info_score
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.cli import main
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.yaml_files import read_yaml
+from fedml_spurious.figures.drawing import Drawing, FigureKind, new_figure
+from fedml_spurious.figures.registry import FIGURES
+from fedml_spurious.report import drawings
+from fedml_spurious.report.about import changed_settings
 from fedml_spurious.report.clients import make_explorer
 from fedml_spurious.report.extras import Extra, make_extras, open_splits
 from fedml_spurious.report.headline import headline
+from fedml_spurious.report.open_run import open_run
 from fedml_spurious.report.page import LIMIT, make_page, write_report
 from fedml_spurious.results.dataset_runs import DatasetRuns
 from fedml_spurious.results.dataset_table import DatasetTable
@@ -195,6 +201,41 @@ def test_the_settings_that_differ_from_the_shipped_ones_are_named(tmp_path: Path
     for same in ("train_args.epochs", "attack_args.step_ratio"):
         assert f"{same}\n" not in text
         assert not re.search(rf"{same}\s*\d", text)
+
+
+@pytest.mark.parametrize("clients", [1, 10])
+def test_the_nearest_configuration_is_of_the_same_kind(clients: int, tmp_path: Path) -> None:
+    """But for the number of clients it is the one that ships for data in one place."""
+    configs = Path(__file__).parents[2] / "fedml_configs"
+    shipped = yaml.safe_load((configs / "centralized_digits.yaml").read_text())
+    shipped["data_args"]["partition"]["clients"] = clients
+    shipped["train_args"] |= {"client_num_in_total": clients}
+    table = changed_settings(open_run(write_run(tmp_path / "run", constant, sections=shipped)))
+    assert table
+    assert table.columns[1].startswith("centralized") == (clients == 1)
+
+
+def test_no_part_of_a_figure_is_shown_beside_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(_: object) -> Drawing:
+        figure, _ = new_figure(width=1, height=1)
+        return Drawing(figure, ("x",), ({"x": 1},))
+
+    def refuse(_: object) -> Drawing:
+        raise InputError("nothing is recorded")
+
+    kinds = [
+        FigureKind("whole", "", "", draw), FigureKind("part", "", "", draw, part_of=("whole",)),
+        FigureKind("other", "other", "", refuse), FigureKind("half", "", "", draw, part_of=("other",)),
+        FigureKind("quarter", "", "", draw, part_of=("other", "half")),
+        FigureKind("third", "", "", refuse, part_of=("other",)),
+    ]  # fmt: skip
+    monkeypatch.setattr(drawings, "FIGURES", {kind.name: kind for kind in kinds})
+    shown, not_drawn = drawings.draw_figures([])
+    assert [figure.download.name for figure in shown] == ["whole.csv", "half.csv"]
+    assert not_drawn == (("other", "nothing is recorded"),)
+    panels = {name: set(kind.part_of) for name, kind in FIGURES.items() if name.startswith("fig6")}
+    assert [name for name, within in panels.items() if not within] == ["fig6"]
+    assert (panels["fig6b"], panels["fig6g"]) == ({"fig6", "fig6a-d"}, {"fig6", "fig6e-h"})
 
 
 @pytest.mark.parametrize(

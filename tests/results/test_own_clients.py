@@ -140,9 +140,9 @@ def test_gains_are_over_the_clients_of_the_seed_to_which_a_method_applies(tmp_pa
         tmp_path / "run", values, fl_seeds=(0, 1), clients=2, methods=("global", "ft"),
         data={0: "of 0", 1: "of 1"}, sections=made(seed=None),
     )  # fmt: skip
-    averages = table(run).stdout.partition("Averages over n data sets")[2]
+    averages = table(run).stdout.partition("gains over the global model")[2]
     (ft,) = [line.split() for line in averages.splitlines() if line.startswith("ft ")]
-    assert ft[6] == "+40.00"
+    assert ft[5] == "+40.00"
 
 
 def test_split_files_that_are_shared_by_some_seeds_alone_are_no_table(tmp_path: Path) -> None:

@@ -73,3 +73,25 @@ def test_a_narrow_terminal_cuts_no_number_short(width: int, prose: bool) -> None
     assert "…" not in printed
     assert all(number in printed for number in numbers)
     assert ("reason" in printed) == prose
+
+
+@pytest.mark.parametrize("groups", [(), (3, 3, 3, 3), (1, 2, 2, 2, 2)])
+def test_a_narrow_terminal_gets_the_columns_in_pieces_with_the_first_one_in_each(
+    groups: tuple[int, ...],
+) -> None:
+    count = sum(groups) or 12
+    columns = ("method", *(f"column {n}" for n in range(count)))
+    rows = tuple((name, *(f"{name}{n} ± 0.5" for n in range(count))) for name in ("ft", "ours"))
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    print_document(console, [TextTable("wide", columns, rows, groups=groups)])
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    headings = [line.split() for line in lines if line.startswith("method")]
+    assert len(headings) > 1
+    assert [n for heading in headings for n in heading[2::2]] == [str(n) for n in range(count)]
+    for name in ("ft", "ours"):
+        shown = [line.replace(" ± ", "±").split() for line in lines if line.startswith(name)]
+        assert [cell for row in shown for cell in row[1:]] == [f"{name}{n}±0.5" for n in range(count)]
+    starts = {sum(groups[:place]) for place in range(len(groups))} or set(range(count))
+    assert {int(heading[2]) for heading in headings} <= starts
