@@ -31,16 +31,16 @@ class Stage(Protocol):
 class _Bar:
     def __init__(self, progress: Progress, title: str, total: int, done: int) -> None:
         self.progress = progress
-        self.task = progress.add_task(title, total=total, completed=done, message="")
+        begun = time.monotonic()  # the task's own clock starts anew with every estimate
+        self.task = progress.add_task(title, total=total, completed=done, message="", begun=begun)
 
     def advance(self, message: str = "") -> None:
         self.progress.update(self.task, advance=1, message=message)
 
     def skip(self, steps: int) -> None:
         # Rich estimates the remaining time from steps that are reported, so these start a new estimate.
-        done = self.progress.tasks[self.task].completed + steps
-        self.progress.reset(self.task, start=True, total=self.progress.tasks[self.task].total)
-        self.progress.update(self.task, completed=done)
+        task = self.progress.tasks[self.task]
+        self.progress.reset(self.task, total=task.total, completed=int(task.completed) + steps)
 
     def set(self, done: int, total: int) -> None:
         self.progress.update(self.task, completed=done, total=total)
@@ -87,7 +87,7 @@ class _WholeLine(ProgressColumn):
             task.description,
             int(task.completed),
             int(task.total or 0),
-            elapsed=task.finished_time if task.finished else task.elapsed,
+            elapsed=time.monotonic() - task.fields["begun"],
             left=task.time_remaining,
             message=task.fields["message"],
             width=self._console.width,

@@ -139,7 +139,8 @@ class _Sweep:
         calls = {run.folder: partial(do_run, run, leader) for run, leader in runs}
         for folder, ended in self.processes.do(calls):
             self._note(by_folder[folder], ended or _KILLED)
-            bar.advance(by_folder[folder].name)
+            failed = folder in self.failed
+            bar.advance(f"{by_folder[folder].short}{' failed' if failed else ''}")
             if time.monotonic() - self._joined > _JOIN_INTERVAL:
                 join_sweep(self.out)
                 self._joined = time.monotonic()

@@ -93,11 +93,12 @@ def cell_name(cell: Cell) -> str:
     last = {key: key.rpartition(".")[2] for key in cell}
     if len(set(last.values())) < len(last):
         last = {key: key for key in cell}
-    name = ",".join(f"{last[key]}={_plain(value)}" for key, value in cell.items()) or "all"
+    name = ",".join(f"{last[key]}={plain(value)}" for key, value in cell.items()) or "all"
     if _PLAIN_NAME.fullmatch(name):
         return name
     return hashlib.sha256(as_json(dict(cell)).encode()).hexdigest()[:16]
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value as people write it: texts without quotes, others as JSON."""
     return value if isinstance(value, str) else as_json(value)

@@ -17,7 +17,7 @@ from fedml_spurious.experiment.divergence_step import recording_of
 from fedml_spurious.experiment.identity import global_identity
 from fedml_spurious.experiment.inputs import splits_folder
 from fedml_spurious.experiment.run_folder import RunFolder, config_text
-from fedml_spurious.sweep.grid import Axis, Cell, as_json, cell_name, cells_of
+from fedml_spurious.sweep.grid import Axis, Cell, as_json, cell_name, cells_of, plain
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class SweepRun:
     def name(self) -> str:
         """Cell and seed, for messages."""
         return f"{cell_name(self.cell)} fl{self.fl_seed}"
+
+    @property
+    def short(self) -> str:
+        """Seed and values, for the end of a progress line, where there is room for little."""
+        return f"fl{self.fl_seed} {', '.join(map(plain, self.cell.values()))}".rstrip()
 
     def settings(self) -> Settings:
         """Settings of the run."""

@@ -148,3 +148,24 @@ def test_a_quiet_stage_says_nothing_where_it_is_quick(
         bar.advance()
         bar.advance()
     assert stream.getvalue() == expected
+
+
+def test_steps_of_an_earlier_process_take_no_count_back_and_no_time_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = io.StringIO()
+    clock = iter(range(10_000))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 60.0 * next(clock))
+    with stage(Console(file=stream, force_terminal=True, width=80), "Sweep", total=8) as bar:
+        for _ in range(3):
+            bar.skip(2)
+        bar.advance("fl0 0.5")
+    frames = re.findall(
+        r" (\d)/8 (\d):(\d\d):\d\d left", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    )
+    counts = [int(count) for count, _, _ in frames]
+    minutes = [60 * int(hours) + int(rest) for _, hours, rest in frames]
+    assert counts == sorted(counts)
+    assert minutes == sorted(minutes)
+    assert counts[-1] == 7
+    assert minutes[-1] >= 4
