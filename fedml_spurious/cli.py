@@ -294,7 +294,7 @@ def report(runs: tuple[str, ...], out: str | None) -> None:
 
 @main.group(cls=_Partitions)
 def partition() -> None:
-    """Make client split files; the same as ``python -m data_partition.NAME``."""
+    """Make client split files; the same as `python -m data_partition.NAME`."""
 
 
 if __name__ == "__main__":

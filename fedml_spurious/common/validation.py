@@ -67,11 +67,11 @@ def problems_of(
 
 
 def typed_problems(error: ValidationError) -> list[str]:
-    """All mistakes in what was typed on a command line, by their options: a number has no quotes there."""
+    """All mistakes in what was typed on a command line, where a number is a number and no text."""
     found = []
     for group in _by_place([dict(item) for item in error.errors()]):
         place = [str(part) for part in group[0]["loc"]]
-        option = f"--{place[0].replace('_', '-')}: " if place else ""
+        option = f"{place[0]}: " if place else ""
         text = _explain([{**item, "loc": ()} for item in group], None, {})
         typed = str(group[0]["input"])
         if FLOAT_AS_TEXT.fullmatch(typed) or _NUMBER.fullmatch(typed):

@@ -72,9 +72,9 @@ def test_all_wrong_options_are_reported_at_once(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     for problem in (
-        "--clients: expected a whole number, got 'many'",
-        "--seed: expected at least 0, got -1;",
-        "--label-noise: expected at most 1, got 2",
+        "clients: expected a whole number, got 'many'",
+        "seed: expected at least 0, got -1;",
+        "label_noise: expected at most 1, got 2",
     ):
         assert problem in done.stderr
     assert not (tmp_path / "out").exists()
