@@ -106,8 +106,8 @@ def divide_class(rows: IndexArray, holders: Sequence[int], rng: np.random.Genera
     """
     if len(holders) > len(rows):
         raise InputError(
-            f"{counted(len(holders), 'client')} would share a class of {counted(len(rows), 'sample')}, and "
-            "each needs one; ask for fewer clients, fewer classes per client or more samples"
+            f"{counted(len(holders), 'client')} would share a class of {counted(len(rows), 'sample')}, so "
+            "some would get none; ask for fewer clients, fewer classes per client or more samples"
         )
     parts = np.array_split(rng.permutation(rows), len(holders))
     # array_split gives the first parts one more; which clients those are is left to chance.
