@@ -142,6 +142,8 @@ class Attack:
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial examples of all of ``x`` (N, ...) against ``model``, in bounded memory."""
+        if not len(x):  # not every network takes no images
+            return x.clone()
         parts = [
             pgd(
                 model,
@@ -154,7 +156,7 @@ class Attack:
             )
             for part, labels in zip(torch.split(x, ATTACK_BATCH), torch.split(y, ATTACK_BATCH), strict=True)
         ]
-        return torch.cat(parts) if parts else x.clone()
+        return torch.cat(parts)
 
 
 @travels
@@ -181,18 +183,18 @@ class SuccessCount:
 
 def count_successes(model: Classifier, x: Tensor, y: Tensor, attack: Attack) -> SuccessCount:
     """Attack the correctly classified samples of ``x`` (N, ...) with labels ``y`` (N,) and count."""
-    with frozen(model), torch.no_grad():
-        correct = _predict(model, x) == y
-        x, y = x[correct], y[correct]
-    x_adv = attack(model, x, y)
-    with frozen(model), torch.no_grad():
-        fooled = _predict(model, x_adv) != y
+    correct = _predict(model, x) == y
+    x, y = x[correct], y[correct]
+    fooled = _predict(model, attack(model, x, y)) != y
     return SuccessCount(int(fooled.sum()), len(y))
 
 
 def _predict(model: Classifier, x: Tensor) -> Tensor:
-    predictions = [model(part).argmax(dim=1) for part in torch.split(x, ATTACK_BATCH)]
-    return torch.cat(predictions) if predictions else torch.zeros(0, dtype=torch.int64, device=x.device)
+    """Predicted classes, shape (N,); the model is left as it was."""
+    if not len(x):
+        return torch.zeros(0, dtype=torch.int64, device=x.device)
+    with frozen(model), torch.no_grad():
+        return torch.cat([model(part).argmax(dim=1) for part in torch.split(x, ATTACK_BATCH)])
 
 
 @dataclass(frozen=True)

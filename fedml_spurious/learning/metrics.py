@@ -56,6 +56,8 @@ def evaluate(model: Classifier, x: Tensor, y: Tensor) -> Evaluation:
     Raises:
         DivergedError: logits or losses are not finite.
     """
+    if not len(y):  # not every network takes no images
+        return EMPTY
     found = []
     with frozen(model), torch.no_grad():
         for images, labels in zip(
@@ -66,8 +68,6 @@ def evaluate(model: Classifier, x: Tensor, y: Tensor) -> Evaluation:
             loss = F.cross_entropy(logits, labels, reduction="sum")
             finite = logits.isfinite().all()
             found.append(torch.stack([value.double() for value in (correct, loss, finite)]))
-    if not found:
-        return EMPTY
     # All numbers in one transfer, so that the device is waited for once.
     correct_counts, losses, finites = torch.stack(found, dim=1).tolist()
     if not all(finites) or not all(map(math.isfinite, losses)):

@@ -31,6 +31,11 @@ def linear(x: torch.Tensor) -> torch.Tensor:
     return x @ WEIGHT.T
 
 
+def needs_images(x: torch.Tensor) -> torch.Tensor:
+    """As many write their networks; of no images torch cannot tell how many values each has."""
+    return linear(x.view(len(x), -1))
+
+
 def test_linf_on_a_linear_model_reaches_the_closed_form_optimum() -> None:
     """Two linear logits: grad_x CE = p_other * (w_other - w_y), whose sign never changes."""
     expected = (X + 0.1 * (WEIGHT[1 - Y] - WEIGHT[Y]).sign()).clamp(0.0, 1.0)
@@ -38,12 +43,13 @@ def test_linf_on_a_linear_model_reaches_the_closed_form_optimum() -> None:
     torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-12)
 
 
-def test_l2_on_a_linear_model_reaches_the_closed_form_optimum() -> None:
-    """Inside the unit cube the optimum is eps along the direction (w_other - w_y)."""
+@pytest.mark.parametrize(("steps", "reached"), [(2, 0.1), (10, 0.2)])
+def test_l2_on_a_linear_model_reaches_the_closed_form_optimum(steps: int, reached: float) -> None:
+    """Inside the unit cube it goes along the direction (w_other - w_y) up to a distance of eps."""
     x = torch.full((2, 3), 0.5, dtype=torch.float64)
     direction = WEIGHT[1 - Y] - WEIGHT[Y]
-    expected = x + 0.2 * direction / direction.norm(dim=1, keepdim=True)
-    actual = pgd(linear, x, Y, norm="l2", eps=0.2, step_size=0.05, steps=10)
+    expected = x + reached * direction / direction.norm(dim=1, keepdim=True)
+    actual = pgd(linear, x, Y, norm="l2", eps=0.2, step_size=0.05, steps=steps)
     torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-12)
 
 
@@ -191,11 +197,12 @@ def test_wrong_options_are_refused(options: dict[str, object], message: str) -> 
 
 
 def test_attack_in_parts_equals_one_pgd_and_takes_nothing() -> None:
-    attack = Attack("linf", 0.1, steps=5, step_ratio=0.3)
+    """Two steps of 0.3 of the budget do not reach its end."""
+    attack = Attack("linf", 0.1, steps=2, step_ratio=0.3)
     torch.testing.assert_close(
-        attack(linear, X, Y), pgd(linear, X, Y, norm="linf", eps=0.1, step_size=0.03, steps=5)
+        attack(linear, X, Y), pgd(linear, X, Y, norm="linf", eps=0.1, step_size=0.03, steps=2)
     )
-    assert attack(linear, X[:0], Y[:0]).shape == (0, 3)
+    assert attack(needs_images, X[:0], Y[:0]).shape == (0, 3)
 
 
 def test_every_image_needs_a_label() -> None:
@@ -221,10 +228,32 @@ def test_the_length_of_an_image_is_over_all_its_pixels() -> None:
 
 def test_nothing_can_be_fooled_where_nothing_is_right() -> None:
     attack = Attack("linf", 0.1)
-    assert count_successes(linear, X[:0], Y[:0], attack) == SuccessCount(0, 0)
+    assert count_successes(needs_images, X[:0], Y[:0], attack) == SuccessCount(0, 0)
     wrong = 1 - linear(X).argmax(dim=1)
-    assert count_successes(linear, X, wrong, attack) == SuccessCount(0, 0)
+    assert count_successes(needs_images, X, wrong, attack) == SuccessCount(0, 0)
     assert SuccessCount(0, 0).rate == 0.0
+
+
+def test_successes_are_those_of_the_network_in_eval_mode_which_is_left_as_it_was() -> None:
+    """An attack of eps moves the difference of two logits by eps times the sum of its slopes."""
+    torch.manual_seed(1)
+    norm, layer = nn.BatchNorm1d(3).double(), nn.Linear(3, 2).double()
+    model, x = nn.Sequential(norm, layer), torch.rand(64, 3, dtype=torch.float64)
+    model(x)  # a tenth of the way to the statistics of these samples
+    slopes = (layer.weight[0] - layer.weight[1]) / (norm.running_var + norm.eps).sqrt()
+    gap = ((x - norm.running_mean) * slopes).sum(dim=1)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([-gap.median() - 0.01, 0.0]))
+    gap = (gap + layer.bias[0]).detach()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    eps = 0.05
+    inside = ((x > eps) & (x < 1 - eps)).all(dim=1)
+    x, y, gap = x[inside], (gap < 0).long()[inside], gap[inside]
+    expected = int((gap.abs() < eps * slopes.abs().sum()).sum())
+    assert 0 < expected < len(x)
+    assert count_successes(model, x, y, Attack("linf", eps)) == SuccessCount(expected, len(x))
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 def test_successes_of_clients_are_added() -> None:
@@ -240,11 +269,11 @@ def test_successes_count_only_samples_that_were_correct() -> None:
     def threshold(x: torch.Tensor) -> torch.Tensor:
         return torch.cat([0.5 - x, x - 0.5], dim=1)
 
-    x = torch.tensor([[0.40], [0.45], [0.58], [0.90], [0.70]])
+    x = torch.tensor([[0.40], [0.45], [0.60], [0.90], [0.70]])
     y = torch.tensor([0, 0, 1, 1, 0])  # the last one is wrong from the start
     count = count_successes(threshold, x, y, Attack("linf", 0.09))
-    assert count == SuccessCount(fooled=2, correct=4)
-    assert count.rate == 0.5
+    assert count == SuccessCount(fooled=1, correct=4)
+    assert count.rate == 0.25
 
 
 @pytest.mark.parametrize(

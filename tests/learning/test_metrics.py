@@ -55,7 +55,13 @@ def test_parts_are_pooled_by_their_counts() -> None:
 
 
 def test_no_sample_has_no_rate() -> None:
-    found = evaluate(network(), torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, dtype=torch.int64))
+    """Also of a network that cannot tell how many values each of no images has."""
+
+    def flat(x: torch.Tensor) -> torch.Tensor:
+        return x.view(len(x), -1)
+
+    assert evaluate(flat, torch.zeros(1, 3), torch.zeros(1).long()).count == 1
+    found = evaluate(flat, torch.zeros(0, 3), torch.zeros(0).long())
     assert found == EMPTY == Evaluation(0, 0, 0.0)
     assert (found.accuracy, found.loss) == (None, None)
 
