@@ -105,6 +105,16 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
     assert sources == {"train": [0], "val": [1], "test": [2, 4], "test_bc": [3]}
 
 
+def test_a_given_bias_conflicting_test_set_does_not_say_what_is_aligned(tmp_path: Path) -> None:
+    """Four samples in it show the value 1; those of train, val and test, three, show 0."""
+    split = ["train", "val", "test", "test_bc", "test_bc", "test_bc", "test_bc"]
+    columns = {"label": [0] * 7, "spurious": [0, 0, 0, 1, 1, 1, 1], "client": [0] * 7}
+    write_splits(tmp_path, "own", image=make_image(7), split=split, **columns)
+    folder = SplitFolder(tmp_path)
+    assert folder.meta.clients["0000"].color_map == {0: 0}
+    assert folder.load("0000", "test_bc").aligned.tolist() == [0, 0, 0, 0]
+
+
 def test_grey_images_and_readers_are_taken(tmp_path: Path) -> None:
     asked = []
 

@@ -17,10 +17,11 @@ from fedml_spurious.experiment.client import ClientStep
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.learning.attacks import Attack
+from fedml_spurious.experiment.tasks import CountFooled, TaskRunner
+from fedml_spurious.learning.attacks import Attack, SuccessCount
 from fedml_spurious.learning.metrics import evaluate
 from fedml_spurious.learning.models import build_model
-from fedml_spurious.learning.state_dicts import copy_state
+from fedml_spurious.learning.state_dicts import copy_state, load_state
 from fedml_spurious.personalization.base import ClientView, MethodSettings, Observer, Personalized
 from fedml_spurious.personalization.fine_tuning import FineTuning
 from fedml_spurious.results.rows import ClientResult, append_result
@@ -144,3 +145,22 @@ def test_both_readings_reach_the_methods_and_only_them(federation: SplitFolder, 
     assert (other.view(0).training.batchnorm_mode, other.view(0).selection_ties) == ("batch", "earliest")
     for settings in (step.settings, other.settings):
         assert settings.train_args.local_training().batchnorm_mode == "batch"
+
+
+def test_the_budget_is_found_on_the_first_training_samples(
+    federation: SplitFolder, tiny: dict[str, Any]
+) -> None:
+    """A network that always answers the class of the first sample: right so often, and never fooled."""
+    step, labels = step_of(tiny, federation), federation.load("0001", "train").label
+    right = labels == labels[0]
+    constant = {name: torch.zeros_like(value) for name, value in step.model.state_dict().items()}
+    constant["classifier.bias"][int(labels[0])] = 1.0
+    load_state(step.model, constant)
+    found = {}
+    for limit in (2, 7, len(labels)):
+        tiny["attack_args"]["budget_samples"] = limit
+        runner = TaskRunner(check_settings(tiny, source="a test"), {0: federation}, torch.device("cpu"))
+        runner.use(step.model, 0)
+        found[limit] = runner.run(CountFooled("0001", 0.03))
+    assert found == {limit: SuccessCount(0, int(right[:limit].sum())) for limit in found}
+    assert any(right[:limit].sum() != right[-limit:].sum() for limit in found), "the last would do as well"

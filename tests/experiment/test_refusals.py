@@ -89,6 +89,17 @@ def test_split_files_that_name_no_client_for_personalization_do_not_mean_all(spl
     assert choose_clients(folder, ("0001",)) == ("0001",)
 
 
+def test_clients_that_are_named_win_over_those_of_the_split_files(splits: Path) -> None:
+    from data_partition.split_files.folder import SplitFolder
+    from fedml_spurious.experiment.inputs import choose_clients
+
+    folder = SplitFolder(splits)
+    assert choose_clients(folder, None) == ("0000", "0001", "0002", "0003")
+    folder.meta = folder.meta.model_copy(update={"personalized_clients": ("0000", "0002")})
+    assert choose_clients(folder, None) == ("0000", "0002")
+    assert choose_clients(folder, ("0003", "0001")) == ("0001", "0003")
+
+
 def test_an_output_that_cannot_be_written(tiny: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = invoke(tiny, tmp_path / "run", "--output", str(tmp_path / "file" / "run"))

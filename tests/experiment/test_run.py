@@ -66,7 +66,10 @@ def test_results_have_the_columns_of_the_contract_and_add_up(finished: Finished,
         for client in range(4)
     ]
     meta = json.loads((splits / "colored_mnist_meta.json").read_text())
+    # Every global model has a budget of its own.
+    budgets = {s: json.loads((folder / f"global/fl{s}/budget.json").read_text())["eps"] for s in "01"}
     for row in rows:
+        assert float(row["eps"]) == budgets[row["fl_seed"]]
         assert int(row["n_test"]) == meta["clients"][row["client"]]["counts"]["test"]
         assert float(row["disparity"]) == float(row["acc_b"]) - float(row["acc_bc"])
         for name, count in (("acc_b", "n_test"), ("acc_bc", "n_test_bc"), ("val_acc", "n_val")):

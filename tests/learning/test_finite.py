@@ -97,7 +97,7 @@ def test_an_attack_along_a_gradient_that_is_not_finite_is_none(norm: str) -> Non
         return torch.stack([x.sum(dim=1).sqrt(), torch.zeros(len(x))], dim=1)
 
     with pytest.raises(DivergedError, match=r"^the gradients of the loss in the images are not finite$"):
-        pgd(roots, torch.zeros(1, 2), torch.tensor([0]), norm=norm, eps=0.1, step_size=0.1, steps=3)
+        pgd(roots, torch.zeros(1, 2), torch.tensor([1]), norm=norm, eps=0.1, step_size=0.1, steps=3)
 
 
 def test_statistics_of_values_that_are_not_finite_are_none() -> None:

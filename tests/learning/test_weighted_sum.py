@@ -33,9 +33,10 @@ def test_batchnorm_statistics_are_averaged_and_counters_stay_integers() -> None:
     assert state["1.num_batches_tracked"].item() == 7
 
 
-def test_the_clients_tensors_are_left_alone() -> None:
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_the_clients_tensors_are_left_alone(kind: torch.dtype) -> None:
     """FedML's aggregation adds into the first client's dictionary."""
-    updates = [(1, {"w": torch.ones(2)}), (3, {"w": torch.zeros(2)})]
+    updates = [(5, {"w": torch.ones(2, dtype=kind)}), (3, {"w": torch.zeros(2, dtype=kind)})]
     average(updates)["w"].fill_(9.0)
     assert updates[0][1]["w"].tolist() == [1.0, 1.0]
     assert updates[1][1]["w"].tolist() == [0.0, 0.0]
@@ -148,3 +149,9 @@ def test_tensors_may_lie_in_memory_as_they_like() -> None:
     for updates in ([(1, turned), (3, second)], [(3, second), (1, turned)]):
         mean = average([(count, {"w": value}) for count, value in updates])["w"]
         assert torch.equal(mean, first * (1 + 3 * 8) / 4)
+
+
+def test_clients_of_different_sizes_are_not_averaged() -> None:
+    """Also where one has a piece of a sum more, 2^15 values, and agrees with the other before it."""
+    with pytest.raises(ValueError, match="longer"):
+        average([(1, {"w": torch.zeros(1 << 15)}), (1, {"w": torch.zeros((1 << 15) + 1)})])

@@ -334,6 +334,7 @@ class Scripted(Personalizer[Any]):
         ([0.5, 0.5, 0.5], "earliest", 1),
         ([0.1, 0.4, 0.4], "earliest", 2),
         ([0.1, 0.4, 0.5], "earliest", 3),
+        ([-0.2, -0.1, -0.3], "latest", 2),  # lost transferability may outweigh the accuracy
     ],
 )
 def test_the_best_epoch_is_kept_and_the_last_one_with_it(scores: list[float], ties: Any, epoch: int) -> None:

@@ -77,8 +77,8 @@ def test_the_spread_of_values_by_hand() -> None:
 
 def test_the_summary_averages_clients_first_and_seeds_then() -> None:
     rows = [
-        row("ft", "0000", 1.0, 0.6, n_test=30, n_test_bc=10),
-        row("ft", "0001", 0.8, 0.6, n_test=10, n_test_bc=30),
+        row("ft", "0000", 1.0, 0.6, n_test=30, n_test_bc=10, acc_adv=0.75),
+        row("ft", "0001", 0.8, 0.6, n_test=10, n_test_bc=30, acc_adv=0.25),
         row("ft", "0000", 0.7, 0.8, n_test=30, n_test_bc=10, fl_seed=1),
         row("ft", "0001", 0.7, 0.9, n_test=10, n_test_bc=30, fl_seed=1),
     ]
@@ -92,6 +92,8 @@ def test_the_summary_averages_clients_first_and_seeds_then() -> None:
     # Weighted, seed 0: 38 of 40 against 0.6; seed 1: 0.7 against 35 of 40.
     assert weighted["acc_b"].mean == pytest.approx((0.95 + 0.7) / 2)
     assert weighted["disparity"].mean == pytest.approx((0.35 - 0.175) / 2)
+    # Adversarial examples are of the biased test set: 25 of 40 with seed 0, half with seed 1.
+    assert weighted["acc_adv"].mean == pytest.approx((0.625 + 0.5) / 2)
     assert mean["disparity"].count == 2
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedml_spurious.results.resampled import interval
 from fedml_spurious.results.significance import (
     Disparities,
     compare,
@@ -275,6 +276,26 @@ def test_clients_are_paired_by_id_and_seeds_by_number_whatever_their_order() -> 
     fewer = compare(some, ours)
     assert fewer is not None
     assert (fewer.mean, fewer.low, fewer.high, fewer.clients) == (0.125, 0.125, 0.125, 11)
+
+
+def test_the_order_of_the_rows_is_no_part_of_the_interval() -> None:
+    """Runs that were continued or joined have their seeds in other orders."""
+    values = np.random.default_rng(4).normal(size=(2, 3, 5))
+    runs = {(fl, p): one_run(values[fl, p])[(0, 0)] for fl in range(2) for p in range(3)}
+    zeros = {pair: dict.fromkeys(found, 0.0) for pair, found in runs.items()}
+    orders = ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [4, 0, 2, 5, 1, 3])
+    for own_clients in (False, True):
+        turned = [{list(zeros)[place]: list(zeros.values())[place] for place in order} for order in orders]
+        assert len({compare(runs, reference, own_clients=own_clients) for reference in turned}) == 1
+
+
+def test_draws_that_are_not_defined_leave_no_interval_where_they_are_more_than_its_tails() -> None:
+    """Fine-tuning that gains nothing in a resample has no share to be kept there."""
+    draws = np.arange(1000.0)
+    draws[:50] = np.nan
+    assert interval(draws) == pytest.approx((50 + 0.025 * 949, 50 + 0.975 * 949))
+    draws[50] = np.nan
+    assert interval(draws) == (None, None)
 
 
 def test_one_number_has_no_interval() -> None:

@@ -115,6 +115,17 @@ def test_thinning_touches_only_blond_males_of_training_splits(
             np.testing.assert_array_equal(thinned.rows[split], plan.rows[split])
 
 
+def test_blond_males_are_thinned_by_draws_of_the_client_and_the_split() -> None:
+    """Those of numpy's seed sequence: seed, the published number of the purpose, client, train 0 or val 1."""
+    labels, rows = make_labels([1] * 40, [1] * 40, [1] * 40), np.arange(40)
+    empty = rows[:0]
+    plan = ClientPlan(np.array([1]), {"train": rows[:20], "val": rows[20:], "test": empty, "test_bc": empty})
+    thinned = thin_blond_males(plan, labels, keep=0.25, client=3, seed=5)
+    for place, split in enumerate(("train", "val")):
+        rng = np.random.default_rng(np.random.SeedSequence([5, 105, 3, place]))
+        assert thinned.rows[split].tolist() == sorted(rng.permutation(plan.rows[split])[:5].tolist())
+
+
 @pytest.mark.parametrize(("females", "males", "chosen"), [(6, 6, True), (5, 6, False), (6, 5, False)])
 def test_more_than_five_means_six(females: int, males: int, chosen: bool) -> None:
     labels = make_labels([1] * (females + males), [0] * females + [1] * males, [1] * (females + males))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from fractions import Fraction
 
@@ -155,6 +156,22 @@ def test_the_seed_decides_everything(federation: tuple) -> None:
         assert one.color_map == other.color_map
         assert all(np.array_equal(one.splits[s].rows, other.splits[s].rows) for s in BIASED)
         assert all(np.array_equal(one.splits[s].spurious, other.splits[s].spurious) for s in BIASED)
+
+
+def test_the_plan_of_a_tiny_federation_never_changes() -> None:
+    """Whoever publishes results relies on the draws of noise, conflicts, colours, classes and splits."""
+    options = ColoredOptions(
+        seed=2, clients=3, classes_per_client=3, limit=100, bias_conflicting_fraction=0.2, label_noise=0.3,
+        map_divergence=0.5,
+    )  # fmt: skip
+    plans = plan_all(np.random.default_rng(0).integers(0, 5, 120), 5, options)
+    digest = hashlib.sha256()
+    for plan in plans:
+        digest.update(repr((plan.classes, plan.color_map, plan.conflict_map)).encode())
+        for split, samples in plan.splits.items():
+            columns = (samples.rows, samples.label, samples.spurious)
+            digest.update(repr((split, [column.tolist() for column in columns])).encode())
+    assert digest.hexdigest() == "9d7e5f4ab4142f3513e8910f17e910cbbe2d3c96639d67d8fb97e41466ede128"
 
 
 def test_another_seed_gives_other_clients() -> None:

@@ -108,6 +108,8 @@ def test_fewer_colours_than_classes_leave_no_shared_map() -> None:
     assert draw_shared_map(20, 10, rng) is None
     mapping = draw_client_map(np.array([3, 7]), None, num_colors=2, divergence=1.0, rng=rng)
     assert sorted(mapping.values()) == [0, 1]
+    with pytest.raises(ValueError, match="shorter"):
+        draw_client_map(np.array([3, 7, 8]), None, num_colors=2, divergence=1.0, rng=rng)
 
 
 # Share of changed classes, number of classes and of colours: the colours of a client that has all classes.
@@ -115,6 +117,7 @@ MAPS = {
     (0.0, 4, 4): [0, 1, 2, 3],
     (0.3, 4, 4): [2, 1, 0, 3],
     (0.9, 4, 4): [3, 2, 0, 1],
+    (0.1, 6, 6): [4, 0, 2, 1, 5, 3],
     (0.3, 5, 7): [5, 0, 2, 4, 3],
     (0.5, 5, 7): [5, 0, 4, 1, 3],
     (1.0, 5, 7): [0, 1, 5, 3, 4],
@@ -130,7 +133,7 @@ def test_published_colours_are_drawn_as_they_were() -> None:
     for (divergence, num_classes, num_colors), expected in MAPS.items():
         shared = draw_shared_map(num_classes, num_colors, np.random.default_rng(1))
         assert shared is not None
-        assert shared.tolist() == {4: [0, 1, 2, 3], 5: [5, 0, 1, 4, 2]}[num_classes]
+        assert shared.tolist() == {4: [0, 1, 2, 3], 5: [5, 0, 1, 4, 2], 6: [4, 0, 2, 1, 5, 3]}[num_classes]
         found = draw_client_map(
             np.arange(num_classes), shared, num_colors=num_colors, divergence=divergence, rng=rng()
         )
