@@ -34,6 +34,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _processes_find_the_small_network() -> None:
+    places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real data sets."""
@@ -77,7 +83,7 @@ def tiny(splits: Path) -> dict[str, Any]:
     """A configuration that runs in a few seconds."""
     return {
         "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
-        "model_args": {"model": "cnn_28x28", "fc_width": 8},
+        "model_args": {"model": "small_network:cnn", "fc_width": 8},
         "train_args": {
             "client_num_per_round": 2,
             "comm_round": 3,
@@ -97,7 +103,7 @@ def recorded(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     """One finished run that recorded everything that figures need."""
     config: dict[str, Any] = {
         "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
-        "model_args": {"fc_width": 8},
+        "model_args": {"model": "small_network:cnn", "fc_width": 8},
         "train_args": {
             "client_num_per_round": 3, "comm_round": 2, "epochs": 1, "batch_size": 16, "learning_rate": 0.001,
         },
@@ -115,7 +121,7 @@ def finished(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     """One finished run, with a trajectory and models kept."""
     config: dict[str, Any] = {
         "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
-        "model_args": {"fc_width": 8},
+        "model_args": {"model": "small_network:cnn", "fc_width": 8},
         "train_args": {
             "client_num_per_round": 2, "comm_round": 3, "epochs": 1, "batch_size": 16, "learning_rate": 0.001,
         },

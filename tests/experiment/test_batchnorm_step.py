@@ -22,7 +22,7 @@ CLIENTS = tuple(f"{client:04}" for client in range(4))
 def config(splits: Path) -> dict[str, Any]:
     return {
         "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
-        "model_args": {"fc_width": 8},
+        "model_args": {"model": "small_network:cnn", "fc_width": 8},
         "train_args": {
             "client_num_per_round": 2, "comm_round": 2, "epochs": 1, "batch_size": 16, "learning_rate": 0.001,
         },
@@ -55,7 +55,9 @@ def with_torch_s_statistics(state: dict[str, Tensor], x: Tensor) -> nn.Module:
 
     In double precision: torch's sums over so many values lose digits in single precision, ours do not.
     """
-    model = build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=3).eval()
+    model = build_model(
+        "small_network:cnn", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=3
+    ).eval()
     model.load_state_dict(state)
     model.double()
     for layer in [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]:

@@ -28,7 +28,7 @@ from fedml_spurious.results.rows import ClientResult, append_result
 
 
 def step_of(config: dict[str, Any], data: SplitFolder) -> ClientStep:
-    model = build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
+    model = build_model("small_network:cnn", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
     return ClientStep(check_settings(config, source="a test"), data, model, "0001", eps=0.03, fl_seed=0)
 
 

@@ -46,7 +46,7 @@ def base(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A finished run of one pair of seeds."""
     config: dict[str, Any] = {
         "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
-        "model_args": {"fc_width": 8},
+        "model_args": {"model": "small_network:cnn", "fc_width": 8},
         "train_args": {
             "client_num_per_round": 2, "comm_round": 2, "epochs": 1, "batch_size": 16, "learning_rate": 0.001,
         },

@@ -24,6 +24,8 @@ def test_the_error_sets_of_jtt_are_kept_for_every_value_of_a_grid_and_for_the_ch
 ) -> None:
     """T = 0: as many errors as the global model makes on the training samples."""
     tiny["data_args"]["data_cache_dir"] = str(conflicting_splits)
+    # Few copies of the errors: an epoch of 50 takes a minute.
+    tiny["personalization_args"]["jtt"] = {"multiplicity": 3}
     tiny["experiment_args"] = {
         "methods": ["global", "ft", "jtt"],
         "grids": {"jtt": {"identification_epochs": [0, 1]}},
@@ -32,10 +34,10 @@ def test_the_error_sets_of_jtt_are_kept_for_every_value_of_a_grid_and_for_the_ch
     result = invoke(tiny, folder)
     assert result.exit_code == 0, result.output
     data = SplitFolder(conflicting_splits)
-    model = build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
+    model = build_model("small_network:cnn", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
     model.load_state_dict(weights(folder))
     parts = {
-        epochs: folder / f"personal/jtt/identification_epochs={epochs},multiplicity=50/fl0_p0"
+        epochs: folder / f"personal/jtt/identification_epochs={epochs},multiplicity=3/fl0_p0"
         for epochs in (0, 1)
     }
     of_the_global = read(parts[0] / "details.json")

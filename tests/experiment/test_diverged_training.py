@@ -18,7 +18,7 @@ def diverged(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     """Methods that diverge in every place, on one client or all; ``ours`` in Adam's squares."""
     config: dict[str, Any] = {
         "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
-        "model_args": {"fc_width": 8},
+        "model_args": {"model": "small_network:cnn", "fc_width": 8},
         "train_args": {"client_num_per_round": 2, "comm_round": 1, "epochs": 1, "batch_size": 16},
         "personalization_args": {
             "epochs": 1, "learning_rate": 0.001, "trajectory_interval": 1, "save_models": True,

@@ -32,7 +32,7 @@ def config() -> dict[str, Any]:
                 "source": "digits", "clients": 4, "classes_per_client": 3, "limit": 240, "seed": None,
             },
         },
-        "model_args": {"fc_width": 8},
+        "model_args": {"model": "small_network:cnn", "fc_width": 8},
         "train_args": {
             "client_num_per_round": 2, "comm_round": 2, "epochs": 1, "batch_size": 16, "learning_rate": 0.001,
         },

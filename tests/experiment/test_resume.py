@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import quick_start
 import torch
 import yaml
 from running import Finished, client_events, invoke, weights, without_time
@@ -153,7 +154,7 @@ def test_what_a_killed_process_left_outside_the_run_folder_is_swept_by_the_next(
 def start(config: Path, folder: Path, **options: Any) -> subprocess.Popen[str]:
     command = [
         sys.executable,
-        "-m",
+        quick_start.__file__,
         "fedml_spurious.cli",
         "run",
         "--cf",
@@ -229,7 +230,7 @@ def test_sigterm_and_a_terminal_that_closes_end_a_run_as_ctrl_c_does(
 
 def test_a_disk_that_fills_up_while_writing(finished: Finished, tmp_path: Path) -> None:
     """The kernel refuses files over a limit, in the middle of the write, as a full disk does."""
-    _, config, _ = finished
+    config = finished.config | {"model_args": {"model": "small_network:cnn", "fc_width": 64}}
     path, folder = tmp_path / "run.yaml", tmp_path / "run"
     path.write_text(yaml.safe_dump(config))
     limit = 100_000  # below a checkpoint, above everything that comes before it

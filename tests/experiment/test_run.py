@@ -86,7 +86,9 @@ def test_a_kept_model_gives_the_accuracy_of_its_row(finished: Finished, splits: 
     from fedml_spurious.learning.models import build_model
 
     folder, *_ = finished
-    model = build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=9).eval()
+    model = build_model(
+        "small_network:cnn", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=9
+    ).eval()
     row = next(
         r for r in without_time(folder) if (r["method"], r["fl_seed"], r["client"]) == ("ours", "0", "0003")
     )

@@ -52,7 +52,7 @@ def logged(
 
     config = {
         "data_args": {"dataset": "colored_mnist", "data_cache_dir": str(splits)},
-        "model_args": {"fc_width": 8},
+        "model_args": {"model": "small_network:cnn", "fc_width": 8},
         "train_args": {"client_num_per_round": 2, "comm_round": 3, "epochs": 1, "batch_size": 16},
         "validation_args": {"frequency_of_the_test": 2},
         "personalization_args": {"epochs": 1},

@@ -28,7 +28,7 @@ HOOKS = ("prepare", "sequence", "loss", "score")
 
 
 def network() -> torch.nn.Module:
-    return build_model("cnn_28x28", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
+    return build_model("small_network:cnn", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=0)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
         "dataset": "colored_mnist",
         "partition": {"source": "digits", "clients": 3, "classes_per_client": 3, "seed": None},
     },
-    "model_args": {"fc_width": 8},
+    "model_args": {"model": "small_network:cnn", "fc_width": 8},
     "train_args": {
         "client_num_per_round": 2,
         "comm_round": 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from jobs import free_ports
 
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.fedml_adapter.processes import grpc_transport
 from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
 from fedml_spurious.fedml_adapter.processes.grpc_transport import GrpcTransport
@@ -74,6 +76,16 @@ def test_nobody_waits_for_a_side_that_is_gone(
     ended.start()
     ended.join(60)
     assert not ended.is_alive()
+
+
+def test_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = taken.getsockname()
+        said = f"rank 0 cannot listen on 127.0.0.1:{address[1]} .Address already in use"
+        with pytest.raises(InputError, match=said):
+            GrpcTransport(0, [address], tmp_path)
 
 
 HELLO = {
@@ -142,6 +154,7 @@ def test_what_waits_to_be_read_is_bounded(
 
 
 FUZZ = """
+import random
 import sys
 from pathlib import Path
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -164,16 +177,24 @@ message = st.fixed_dictionaries({}, optional={
     "number": st.integers(0, 3) | plain, "session": st.text() | plain,
     "model_params": st.dictionaries(st.sampled_from(["settings", "threads", "host", "pid"]), plain),
 })
-packed_message = message.map(msgpack.packb)
-cut = st.tuples(packed_message, st.binary(max_size=8)).map(lambda two: two[0][: len(two[0]) // 2] + two[1])
-sent = 0
+rng, seen, sent = random.Random(0), [{}], 0
 
-@settings(max_examples=3000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(st.binary() | packed_message | cut)
-def fuzz(packed):
+def variants(parts):
+    # Drawing a message takes far longer than to mix it with earlier ones and to damage each of them.
+    seen.append(parts)
+    other = rng.choice(seen)
+    mixed = {key: rng.choice((parts, other)).get(key) for key in parts | other}
+    for packed in map(msgpack.packb, (parts, mixed, other | parts, parts | other)):
+        first, last = sorted(rng.choices(range(len(packed) + 1), k=2))
+        yield from (packed, packed[:first], packed[:first] + rng.randbytes(rng.randrange(4)) + packed[last:])
+
+@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.binary(), message)
+def fuzz(rubbish, parts):
     global sent
-    sent += 1
-    transport.grpc_servicer.message_q.put(packed)
+    for packed in (rubbish, *variants(parts)):
+        sent += 1
+        transport.grpc_servicer.message_q.put(packed)
 
 fuzz()
 known = {"settings": {}, "versions": {}, "threads": 1, "host": "h", "pid": 1}
@@ -189,10 +210,10 @@ end.finish()
 
 
 def test_a_process_survives_thousands_of_messages_and_hears_the_next(tmp_path: Path) -> None:
-    """Random bytes, random MessagePack, envelopes with random parts, and such that were cut."""
+    """Random bytes, envelopes with random parts, mixtures of these, and such that were cut or damaged."""
     command = [sys.executable, "-c", FUZZ, str(free_ports(2)), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     sent, kind, whole, waiting = done.stdout.split()
-    assert int(sent) >= 2000
+    assert int(sent) >= 5000
     assert (kind, whole, waiting) == ("hello", "True", "0")
