@@ -73,7 +73,8 @@ def measured(table: DatasetTable, title: str, quantities: Sequence[str], *, pair
         cells = [summary.method, *(spread_cell(values[name]) for name in quantities)]
         cells += [share_cell(found.kept), share_cell(found.taken_back)]
         rows.append((*cells, *([str(runs_of(values))] if pairs else [])))
-    return TextTable(title, tuple(columns), tuple(rows))
+    groups = (*(1 for _ in quantities), 3 if pairs else 2)
+    return TextTable(title, tuple(columns), tuple(rows), groups=groups)
 
 
 def differences(table: DatasetTable, title: str) -> list[TextTable]:

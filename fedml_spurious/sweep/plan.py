@@ -19,6 +19,8 @@ from fedml_spurious.experiment.inputs import splits_folder
 from fedml_spurious.experiment.run_folder import RunFolder, config_text
 from fedml_spurious.sweep.grid import Axis, Cell, as_json, cell_name, cells_of, plain
 
+_ROOM = 24  # columns of a cell on a terminal of 80
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -66,8 +68,10 @@ class SweepRun:
 
     @property
     def short(self) -> str:
-        """Seed and values, for the end of a progress line, where there is room for little."""
-        return f"fl{self.fl_seed} {', '.join(map(plain, self.cell.values()))}".rstrip()
+        """Seed and cell, the values alone where it is long: there is little room behind a progress line."""
+        named = cell_name(self.cell)
+        values = ", ".join(map(plain, self.cell.values()))
+        return f"fl{self.fl_seed} {named if len(named) <= _ROOM else values}"
 
     def settings(self) -> Settings:
         """Settings of the run."""

@@ -30,3 +30,15 @@ def test_a_run_without_its_results_or_the_report_that_was_asked_for_is_not_finis
         (tmp_path / name).unlink()
         assert not run.is_finished(), name
         (tmp_path / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ({}, "fl3 all"),
+        ({"train_args.epochs": 1}, "fl3 epochs=1"),
+        ({"data_args.partition.map_divergence": 0.33, "data_args.partition.limit": 180}, "fl3 0.33, 180"),
+    ],
+)
+def test_a_progress_line_ends_with_what_tells_runs_apart(cell: dict[str, float], expected: str) -> None:
+    assert SweepRun(Path("sweep.yaml"), (), cell, 3, Path("runs"), None).short == expected
