@@ -12,11 +12,13 @@ from pathlib import Path
 
 import torch
 
+from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.machine import cores, describe_cores, free_memory
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.doctor.estimate import Estimate, Processes
 from fedml_spurious.doctor.spans import size
+from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.resume import check_folder
 from fedml_spurious.experiment.tracking import require_tracking
 from fedml_spurious.fedml_adapter.processes.ranks import grpc_addresses, require_free
@@ -24,6 +26,9 @@ from fedml_spurious.fedml_adapter.processes.ranks import grpc_addresses, require
 # What a backend needs besides FedML: modules of its extra.
 _MODULES = {"sp": (), "MPI": ("mpi4py",), "GRPC": ("grpc", "msgpack")}
 _LOOPBACK = ("localhost", "127.")
+
+# Of the weights: two models, a gradient, two averages of Adam, and a sum in two tensors of double precision.
+_TRAINING_COPIES = 9
 
 
 @dataclass
@@ -120,7 +125,24 @@ def free_disk(output: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def check_space(estimate: Estimate, output: Path, processes: Processes, found: Findings) -> None:
+def check_weights(settings: Settings, data: SplitFolder, found: Findings) -> bool:
+    """Whether there is memory for the network as often as a round has it; timed steps need as much."""
+    model = initial_network(settings, data, settings.fl_seeds[0])
+    weights = sum(int(value.nbytes) for value in model.state_dict().values())
+    alone, train = settings.comm_args.backend == "sp", settings.train_args
+    copies = _TRAINING_COPIES + (train.client_num_per_round if alone else 1)
+    free = free_memory()
+    if copies * weights > free:
+        found.lacks(
+            f"memory: a round has the network's {size(weights)} of weights {copies} times, and {size(free)} "
+            "are free; lower model_args.fc_width or train_args.client_num_per_round, or end other programs"
+        )
+    return copies * weights <= free
+
+
+def check_space(
+    estimate: Estimate, output: Path, device: torch.device, processes: Processes, found: Findings
+) -> None:
     """Whether memory, disk and GPU have room for what the run will take."""
     free = free_memory()
     if estimate.memory.middle > free:
@@ -141,12 +163,12 @@ def check_space(estimate: Estimate, output: Path, processes: Processes, found: F
             f"{output}; free some, or give an --output on another disk"
         )
     if estimate.gpu:
-        _check_gpu(estimate.gpu, processes, found)
+        _check_gpu(estimate.gpu, device, processes, found)
 
 
-def _check_gpu(needed: int, processes: Processes, found: Findings) -> None:
+def _check_gpu(needed: int, device: torch.device, processes: Processes, found: Findings) -> None:
     """All workers are taken to share one."""
-    there, needed = torch.cuda.mem_get_info()[1], needed * max(1, processes.size - 1)
+    there, needed = torch.cuda.mem_get_info(device)[1], needed * max(1, processes.size - 1)
     if needed > there:
         found.lacks(
             f"GPU: the run takes about {size(needed)} of its memory, and it has {size(there)}; lower "

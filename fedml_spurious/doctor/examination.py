@@ -12,18 +12,24 @@ from pathlib import Path
 
 import torch
 
+from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.logs import log_to
 from fedml_spurious.common.scratch import private_folder, scratch_folder
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.doctor.checks import Findings, check_space, check_surroundings
+from fedml_spurious.doctor.checks import Findings, check_space, check_surroundings, check_weights
 from fedml_spurious.doctor.data import SplitFiles, foresee_data
 from fedml_spurious.doctor.estimate import Estimate, Processes, estimate
 from fedml_spurious.experiment.device import choose_device
 from fedml_spurious.experiment.inputs import SplitsBySeed, check_data
 from fedml_spurious.experiment.personalization_step import ClientsBySeed
 from fedml_spurious.experiment.recordings import check_recordings
-from fedml_spurious.fedml_adapter.processes.ranks import Rank, mpi_rank, threads_of
+from fedml_spurious.fedml_adapter.processes.ranks import (
+    Rank,
+    mpi_rank,
+    silo_of_clients,
+    threads_of,
+)
 
 Clock = Callable[[], float]
 
@@ -45,6 +51,11 @@ class ForeseenData:
     data: SplitsBySeed
     clients: ClientsBySeed
     files: SplitFiles
+
+    @property
+    def first(self) -> SplitFolder:
+        """Those of the first federated seed."""
+        return next(iter(self.data.values()))
 
 
 @dataclass(frozen=True)
@@ -80,12 +91,12 @@ def examine(settings: Settings, output: Path, clock: Clock = time.perf_counter) 
         device, size = _find_device(settings, found), _size(settings)
         processes = Processes(size, _threads(settings, size), ready)
         check_surroundings(settings, output, processes, found)
-        data = _find_data(settings, device or torch.device("cpu"), found, clock)
-        if data is not None and device is not None:
+        data = _find_data(settings, size, device or torch.device("cpu"), found, clock)
+        if data is not None and device is not None and check_weights(settings, data.first, found):
             processes = replace(processes, end=_end(settings, clock))
             cost = _find_costs(settings, data, device, processes, found, clock)
-    if cost is not None:
-        check_space(cost, output, processes, found)
+            if cost is not None:
+                check_space(cost, output, device, processes, found)
     return Examination(processes, device, data, cost, found)
 
 
@@ -135,13 +146,15 @@ def _find_device(settings: Settings, found: Findings) -> torch.device | None:
 
 
 def _find_data(
-    settings: Settings, device: torch.device, found: Findings, clock: Clock
+    settings: Settings, size: int, device: torch.device, found: Findings, clock: Clock
 ) -> ForeseenData | None:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             data, files = foresee_data(settings, Path(scratch), clock)
             clients = check_data(settings, data, device)
             check_recordings(settings, data)
+            if settings.common_args.training_type == "cross_silo":
+                silo_of_clients(settings, data[settings.fl_seeds[0]].client_ids, size)
         except (InputError, RunError) as error:
             found.lacks(str(error))
             return None
@@ -160,7 +173,7 @@ def _find_costs(
     try:
         return estimate(
             settings,
-            run.data[first],
+            run.first,
             run.clients[first],
             device,
             processes,

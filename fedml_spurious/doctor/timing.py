@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from fedml_spurious.common.blame import users_code
 from fedml_spurious.common.checksums import keep_checksums
 from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.doctor.made_up import made_up_row, shortened
 from fedml_spurious.doctor.speeds import MethodSpeed, Speeds
 from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
@@ -42,8 +42,7 @@ from fedml_spurious.learning.options import LocalTraining
 from fedml_spurious.learning.state_dicts import clone_state, copy_state, load_state
 from fedml_spurious.learning.weighted_sum import WeightedSum
 from fedml_spurious.personalization.base import AdversarialReference, ClientView
-from fedml_spurious.personalization.options import BUILT_IN, JTTSettings, LocalSettings, MethodSettings
-from fedml_spurious.results.rows import ClientResult
+from fedml_spurious.personalization.options import BUILT_IN, MethodSettings
 
 _RATE = 1e-6
 _LONG = 0.3  # seconds; what takes longer is timed once
@@ -68,7 +67,7 @@ def time_steps(
         data: description of the clients.
         clients: ids of those that are personalized.
         device: where the run computes.
-        scratch: an empty folder on the disk of the run.
+        scratch: an empty folder.
         clock: tells the time in seconds.
         batches: how many of each kind, at least 3; the first is not counted.
         own_methods: time methods of the user's own too, which may do more than train; they are else taken
@@ -166,9 +165,10 @@ class _Trial:
         return _middle(times)
 
     def _averaging(self) -> tuple[float, float, float]:
-        per_round, state = self.settings.train_args.client_num_per_round, clone_state(self.model)
-        # FedML's aggregator gets all clients of a round at once.
-        kept = [clone_state(self.model) for _ in range(per_round)]
+        state, alone = clone_state(self.model), self.settings.comm_args.backend == "sp"
+        # In one process FedML's aggregator gets all clients of a round at once; workers add them up.
+        count = self.settings.train_args.client_num_per_round if alone else 1
+        kept = [clone_state(self.model) for _ in range(count)]
         total = WeightedSum()
         total.add(1, state)
 
@@ -181,7 +181,7 @@ class _Trial:
             load_state(self.model, total.mean())
 
         seconds = self.seconds(client), self.seconds(average)
-        if self.settings.comm_args.backend == "sp":
+        if alone:
             return (*seconds, 0.0)
         plain = {"sum": sum_to_plain(total), "state": to_plain(copy_state(self.model))}
         return (*seconds, self.seconds(lambda: pickle.loads(pickle.dumps(plain))))
@@ -204,7 +204,7 @@ class _Trial:
         store = ResultStore(folder)
         sizes, times = [0], [self.now()]
         for number in range(_ROWS):
-            row = _made_up_row(self.data.name, f"{number:04d}")
+            row = made_up_row(self.data.name, f"{number:04d}")
             store.add(ResultKey("ft", 0, 0, row.client, MethodSettings()), Outcome(row, row))
             folder.note(
                 "client", method="ft", fl_seed=0, p_seed=0, client=row.client, options={}, seconds=0.1
@@ -228,7 +228,7 @@ class _Trial:
         return found | dict.fromkeys(untimed, slowest)
 
     def _method(self, name: str, options: MethodSettings) -> MethodSpeed | None:
-        method = self.settings.method_type(name)(_shortened(options))
+        method = self.settings.method_type(name)(shortened(options))
         view = self._view()
         times: list[float] = []
         with users_code(f"timed steps of the method {name}"):
@@ -280,33 +280,3 @@ def _middle(times: Sequence[float]) -> float:
     """Of the steps between some times the median, the first step left out where there are others."""
     steps = [after - before for before, after in pairwise(times)]
     return statistics.median(steps[1:] or steps)
-
-
-def _shortened(options: MethodSettings) -> MethodSettings:
-    """Options with which a method does what is timed once."""
-    if isinstance(options, JTTSettings):
-        return options.model_copy(update={"identification_epochs": 0, "multiplicity": 1})
-    return options.model_copy(update={"epochs": 1}) if isinstance(options, LocalSettings) else options
-
-
-def _made_up_row(dataset: str, client: str) -> ClientResult:
-    third: dict[str, Any] = dict.fromkeys(
-        (
-            "acc_b",
-            "acc_bc",
-            "disparity",
-            "loss_b",
-            "loss_bc",
-            "acc_adv",
-            "loss_adv",
-            "val_acc",
-            "lam_adv",
-            "lam_l2",
-        ),
-        1 / 3,
-    )
-    counts = dict.fromkeys(("n_train", "n_val", "n_test", "n_test_bc"), 100)
-    return ClientResult(
-        dataset=dataset, method="ft", fl_seed=0, p_seed=0, client=client, selected_epoch=1, eps=1 / 3,
-        seconds=0.1, **counts, **third,
-    )  # fmt: skip

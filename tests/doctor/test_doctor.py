@@ -117,6 +117,19 @@ def test_memory_and_disk_that_do_not_suffice_are_said(
     assert "--output on another disk" in disk
 
 
+def test_a_network_that_does_not_fit_is_said_before_it_is_trained(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two clients a round: their models, and nine times as much for training and the sum."""
+    monkeypatch.setattr(checks, "free_memory", lambda: 10**6)
+    result = ask(tiny, tmp_path)
+    (line,) = missing(result)
+    assert re.match(
+        r"memory: a round has the network's 742 kB of weights 11 times, and 1.0 MB are free", line
+    )
+    assert "Will cost" not in result.output
+
+
 def test_more_threads_than_cores_are_a_doubt_and_no_hindrance(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,16 +58,20 @@ def test_rounds_are_batches_of_the_clients(settings: Settings, federation: Split
 def test_rounds_measure_the_global_model_on_all_test_samples(
     settings: Settings, federation: SplitFolder
 ) -> None:
-    """Rounds 0 and 2 of 3: every second, and the last."""
+    """Rounds 0 and 2 of 3: every fifth, and the last."""
+    rarely = settings.validation_args.model_copy(update={"frequency_of_the_test": 5})
+    settings = settings.model_copy(update={"validation_args": rarely})
     found = stages(settings, federation, replace(NOTHING, evaluation=1.0))["rounds"]
     assert found.middle == pytest.approx(2 * images(federation, "test", "test_bc"))
 
 
-@pytest.mark.parametrize(("workers", "side_by_side", "share"), [(2, 2, 1), (2, 1, 2), (3, 3, 1), (1, 1, 2)])
+@pytest.mark.parametrize(("workers", "side_by_side", "share"), [(2, 2, 2), (2, 1, 4), (3, 3, 1), (1, 1, 3)])
 def test_a_round_waits_for_the_worker_with_the_most_clients(
     workers: int, side_by_side: int, share: int, settings: Settings, federation: SplitFolder
 ) -> None:
-    """Two clients a round: on two workers with a core each at once, else one after the other."""
+    """Three clients a round: two workers with a core each need two turns, on one core twice as long."""
+    three = settings.train_args.model_copy(update={"client_num_per_round": 3})
+    settings = settings.model_copy(update={"train_args": three})
     machine = replace(ALONE, workers=workers, size=workers + 1, side_by_side=side_by_side)
     found = stages(settings, federation, replace(NOTHING, client=1.0), machine)["rounds"]
     assert found.low == pytest.approx(3 * share)
