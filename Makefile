@@ -22,9 +22,10 @@ mpi: .venv/.installed-mpi ## the quickstart on 3 processes, a server and two wor
 
 install: .venv/.installed ## create .venv and install the package with all it needs
 
-# A test uses one thread. Tests of a file stay together: some of them share names of hosts.
+# A test uses one thread. Tests of a file stay together: some of them share names of hosts. By their number of tests
+# the slow files, which have few, would come last and leave one of two processes without work.
 test: .venv/.installed-test ## run all tests; PYTEST_ARGS="-k pgd" for some
-	$(BIN)/python -m pytest --timeout=900 --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --timeout=900 --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: .venv/.installed-dev ## lint, formatting, types
 	$(BIN)/ruff check .

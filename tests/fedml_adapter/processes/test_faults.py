@@ -34,10 +34,12 @@ class Faulty(FineTuning):
 def config(tiny: dict[str, Any]) -> dict[str, Any]:
     """Long enough to be hit in the middle."""
     config = copy.deepcopy(tiny)
-    config["train_args"] |= {"comm_round": 6, "epochs": 4}
+    config["model_args"]["model"] = "small_network:cnn"
+    config["train_args"] |= {"comm_round": 40, "epochs": 4}
+    config["validation_args"] = {"frequency_of_the_test": 100}  # what is hit is training
     config["personalization_args"] |= {"epochs": 20}
     config["device_args"] = {"threads": 1}
-    config["comm_args"] = {"timeout": TIMEOUT, "start_timeout": 60}
+    config["comm_args"] = {"timeout": TIMEOUT, "start_timeout": 200}
     return config
 
 
@@ -65,19 +67,18 @@ def job(config: dict[str, Any], tmp_path: Path) -> Iterator[Job]:
 
 
 @pytest.mark.parametrize(
-    ("event", "doing"), [("round", "training, seed fl0"), ("client", "personalization, client")]
+    ("workers", "event", "doing"),
+    [(2, "round", "training, seed fl0"), (1, "client", "personalization, client")],
 )
 def test_a_killed_worker_ends_the_run_which_then_resumes(
-    event: str, doing: str, job: Job, config: dict[str, Any], reference: Path
+    workers: int, event: str, doing: str, job: Job, config: dict[str, Any], reference: Path
 ) -> None:
-    process = job.mpirun(3)
+    process = job.mpirun(1 + workers)
     job.wait_for(event)
-    killed = time.monotonic()
-    job.ranks()[2].kill()
+    job.ranks()[workers].kill()
     status, output = job.end(process)
     assert status == 128 + signal.SIGKILL
-    assert time.monotonic() - killed < 10
-    assert f"rank 2 died in {doing}" in output
+    assert f"rank {workers} died in {doing}" in output
     assert "continue with" in output
     assert "--resume" in output
     job.require_none_left()
@@ -85,25 +86,29 @@ def test_a_killed_worker_ends_the_run_which_then_resumes(
     require_same_run(job.folder, reference)
 
 
-def test_a_worker_that_hangs_is_given_up(job: Job, config: dict[str, Any], reference: Path) -> None:
-    process = job.mpirun(3)
+def test_a_worker_that_hangs_is_given_up_and_the_run_goes_on_with_a_full_disk_for_its_log(
+    job: Job, reference: Path
+) -> None:
+    process = job.mpirun(2)
     job.wait_for("client")
     stopped = time.monotonic()
     job.ranks()[1].send_signal(signal.SIGSTOP)
     status, output = job.end(process)
     assert status == 1, output
-    assert TIMEOUT - 1 < time.monotonic() - stopped < TIMEOUT + 15
+    assert TIMEOUT - 1 < time.monotonic() - stopped < 10 * TIMEOUT
     assert "rank 1 gave no sign of life" in output
     assert "--resume" in output
     job.require_none_left()
-    resumed = job.mpirun(2, "--resume")
-    status, output = job.end(resumed)
+    log = job.folder / "logs" / "rank1.log"
+    log.unlink()
+    log.symlink_to("/dev/full")
+    status, output = job.end(job.mpirun(2, "--resume"))
     assert status == 0, output
     require_same_run(job.folder, reference)
 
 
-def test_a_server_that_dies_takes_its_workers_along(job: Job) -> None:
-    process = job.mpirun(3)
+def test_a_server_that_dies_takes_its_worker_along(job: Job) -> None:
+    process = job.mpirun(2)
     job.wait_for("round")
     job.ranks()[0].kill()
     status, output = job.end(process)
@@ -116,7 +121,7 @@ def test_a_server_that_dies_takes_its_workers_along(job: Job) -> None:
 def test_a_killed_mpirun_leaves_no_process_and_no_temporary_file(job: Job, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    process = job.mpirun(3, TMPDIR=str(temporary))
+    process = job.mpirun(2, TMPDIR=str(temporary))
     job.wait_for("round")
     assert list(temporary.glob("fedml_spurious_*"))
     process.kill()
@@ -127,7 +132,7 @@ def test_a_killed_mpirun_leaves_no_process_and_no_temporary_file(job: Job, tmp_p
 
 
 def test_a_server_that_was_stopped_does_not_blame_those_who_gave_it_up(job: Job) -> None:
-    process = job.mpirun(3)
+    process = job.mpirun(2)
     job.wait_for("round")
     job.ranks()[0].send_signal(signal.SIGSTOP)
     status, output = job.end(process)
@@ -138,7 +143,7 @@ def test_a_server_that_was_stopped_does_not_blame_those_who_gave_it_up(job: Job)
 
 
 def test_the_log_says_how_to_go_on_where_mpirun_itself_was_ended(job: Job) -> None:
-    process = job.mpirun(3)
+    process = job.mpirun(2)
     job.wait_for("round")
     process.terminate()
     job.end(process)
@@ -164,23 +169,15 @@ def test_a_worker_that_cannot_write_its_log_says_so(job: Job) -> None:
     job.require_none_left()
 
 
-def test_a_log_on_a_full_disk_costs_no_results(job: Job, config: dict[str, Any], reference: Path) -> None:
-    (job.folder / "logs").mkdir(parents=True)
-    (job.folder / "logs" / "rank1.log").symlink_to("/dev/full")
-    status, output = job.end(job.mpirun(2))
-    assert status == 0, output
-    require_same_run(job.folder, reference)
-
-
 def test_an_interrupted_server_tells_its_silos(job: Job, tmp_path: Path) -> None:
     server, *silos = job.grpc(2, free_ports(3))
     job.wait_for("round")
     server.send_signal(signal.SIGINT)
-    status, output = job.end(server, 30)
+    status, output = job.end(server)
     assert status == 130
     assert "--resume --rank 0 --role server" in output
     for rank, silo in enumerate(silos, start=1):
-        status, output = job.end(silo, 30)
+        status, output = job.end(silo)
         assert status == 1
         assert f"rank {rank}: rank 0 ended the run: it was interrupted" in output
         assert f"--resume --rank {rank} --role client" in output
@@ -195,7 +192,7 @@ def test_an_exception_in_a_worker_names_rank_and_client(
     config["experiment_args"] = {"methods": ["global", "own_method:Faulty"]}
     config["train_args"]["comm_round"] = 1
     job = Job(config, job.folder)
-    status, output = job.end(job.mpirun(3, PYTHONPATH=str(tmp_path)))
+    status, output = job.end(job.mpirun(2, PYTHONPATH=str(tmp_path)))
     assert status == 1
     assert "ZeroDivisionError: a mistake of the user" in output
     assert "in personalization, client 000" in output
@@ -266,19 +263,18 @@ def test_over_grpc_a_killed_silo_or_server_ends_the_others(
     status, output = job.end(server)
     assert status == 1
     assert "rank 2 gave no sign of life" in output
-    status, output = job.end(silos[0], 10)
+    status, output = job.end(silos[0])
     assert status == 1
     assert "rank 0 ended the run: rank 2 gave no sign of life" in output
     job.started.clear()
-    server, *silos = job.grpc(2, free_ports(3), "--resume")
+    server, silo = job.grpc(1, free_ports(2), "--resume")
     job.wait_for("client")
     server.kill()
-    for silo in silos:
-        status, output = job.end(silo, TIMEOUT + 10)
-        assert status == 1
-        assert "rank 0 was silent" in output
-        assert "in personalization, client" in output
-        assert "--resume" in output
+    status, output = job.end(silo)
+    assert status == 1
+    assert "rank 0 was silent" in output
+    assert "in personalization, client" in output
+    assert "--resume" in output
     job.require_none_left()
     shutil.rmtree(job.folder / "silos", ignore_errors=True)
     assert invoke(config, job.folder, "--resume").exit_code == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from jobs import Job, require_same_run, require_same_weights
+from jobs import AS_USERS, Job, require_same_run, require_same_weights
 from running import invoke, weights
 
 
@@ -21,32 +21,30 @@ def config(tiny: dict[str, Any]) -> dict[str, Any]:
     return tiny
 
 
-def test_one_round_with_one_and_with_three_workers_equals_one_process(
-    config: dict[str, Any], tmp_path: Path
-) -> None:
+def test_one_round_with_three_workers_equals_one_process(config: dict[str, Any], tmp_path: Path) -> None:
     """FedML's own simulation never ends with one round, and has one worker for every client of a round."""
     config["train_args"]["comm_round"] = 1
     alone = tmp_path / "alone"
     assert invoke(config, alone).exit_code == 0
-    for workers in (1, 3):
-        job = Job(config, tmp_path / f"mpi{workers}")
-        process = job.mpirun(workers + 1)
-        status, output = job.end(process)
-        assert status == 0, output
-        require_same(job.folder, alone)
-        job.require_none_left()
-        # Rank 0 alone is on the terminal; everybody's log is in the run folder.
-        assert output.count("Everything is in") == 1
-        assert not re.search("INFO|WARNING", output)
-        assert {path.name for path in (job.folder / "logs").iterdir()} == {
-            f"rank{rank}.log" for rank in range(1, workers + 1)
-        }
-        assert "fedml" in (job.folder / "run.log").read_text()
-        left = {path.name for path in job.folder.iterdir()} - {path.name for path in alone.iterdir()}
-        assert left == {"logs"}
+    job = Job(config, tmp_path / "mpi", AS_USERS)
+    status, output = job.end(job.mpirun(4))
+    assert status == 0, output
+    require_same(job.folder, alone)
+    job.require_none_left()
+    # Rank 0 alone is on the terminal; everybody's log is in the run folder.
+    assert output.count("Everything is in") == 1
+    assert not re.search("INFO|WARNING", output)
+    assert {path.name for path in (job.folder / "logs").iterdir()} == {
+        f"rank{rank}.log" for rank in (1, 2, 3)
+    }
+    assert "fedml" in (job.folder / "run.log").read_text()
+    left = {path.name for path in job.folder.iterdir()} - {path.name for path in alone.iterdir()}
+    assert left == {"logs"}
 
 
-def test_seeds_with_partitions_of_their_own_equal_one_process(config: dict[str, Any], tmp_path: Path) -> None:
+def test_seeds_with_partitions_of_their_own_and_one_worker_equal_one_process(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
     partition = {"source": "digits", "clients": 4, "classes_per_client": 3, "limit": 240, "seed": None}
     config["data_args"] = {"dataset": "colored_mnist", "partition": partition}
     config["train_args"]["comm_round"] = 1
@@ -55,7 +53,7 @@ def test_seeds_with_partitions_of_their_own_equal_one_process(config: dict[str, 
     alone = tmp_path / "alone"
     assert invoke(config, alone).exit_code == 0
     job = Job(config, tmp_path / "mpi")
-    status, output = job.end(job.mpirun(3))
+    status, output = job.end(job.mpirun(2))
     assert status == 0, output
     require_same_run(job.folder, alone)
     require_same_weights(weights(job.folder, 1), weights(alone, 1))
