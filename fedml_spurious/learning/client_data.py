@@ -152,7 +152,7 @@ def load_training_data(
     source: ClientSource, client: str, device: torch.device, cache: SampleCache | None = None
 ) -> TrainingData:
     """Read the training and validation split of a client, from the cache where there is one."""
-    train, val = (_load(source, client, split, device, cache) for split in ("train", "val"))
+    train, val = (load_split(source, client, split, device, cache) for split in ("train", "val"))
     return TrainingData(train.labelled(), train.aligned, val.labelled())
 
 
@@ -160,13 +160,18 @@ def load_test_data(
     source: ClientSource, client: str, device: torch.device, cache: SampleCache | None = None
 ) -> TestData:
     """Read both test sets of a client; raises ``SealedError`` while the source is sealed."""
-    biased, conflicting = (_load(source, client, split, device, cache) for split in ("test", "test_bc"))
+    biased, conflicting = (load_split(source, client, split, device, cache) for split in ("test", "test_bc"))
     return TestData(biased.labelled(), conflicting.labelled())
 
 
-def _load(
-    source: ClientSource, client: str, split: str, device: torch.device, cache: SampleCache | None
+def load_split(
+    source: ClientSource, client: str, split: str, device: torch.device, cache: SampleCache | None = None
 ) -> StoredSamples:
+    """Read one split of a client, from the cache where there is one.
+
+    Raises:
+        SealedError: the split is sealed.
+    """
     if isinstance(source, SplitFolder):
         return (SampleCache(0) if cache is None else cache).load(source, client, split, device)
     found: StoredSamples = source.load(client, split)
