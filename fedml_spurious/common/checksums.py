@@ -25,6 +25,8 @@ _WITH_ITS_FOLDER = ("identity.json", "trajectory.csv", "details.json")
 
 def remedy(path: Path) -> str:
     """What to do where a file of a run folder is not what it should be."""
+    if path.name.startswith("audit."):
+        return "audit the run again, which makes it anew"
     # What these tell of is not made again while its results are there.
     what = f"the folder {path.parent}" if path.name in _WITH_ITS_FOLDER else "the file"
     if path.parent.name in _OF_A_TRAINING:

@@ -59,6 +59,19 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What the audit says of a client's personal models.
+
+    Attributes:
+        verdict: the verdict, in short.
+        methods: methods of which it is said, with one pair of seeds at least.
+    """
+
+    verdict: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ClientRow:
     """A row of the explorer.
 
@@ -73,6 +86,8 @@ class ClientRow:
         methods: what every method does, in the order of the table.
         color_map: which value goes with which class; empty without a map.
         is_worst: whether it is among the tenth of the clients with the largest disparity.
+        verdicts: what the audit says of its personal models; empty without an audit.
+        audit: the same with the reasons, a line each.
     """
 
     client: str
@@ -85,6 +100,8 @@ class ClientRow:
     methods: tuple[Measured, ...]
     color_map: tuple[Pair, ...]
     is_worst: bool = False
+    verdicts: tuple[Said, ...] = ()
+    audit: tuple[str, ...] = ()
 
     @property
     def worst(self) -> float | None:
@@ -102,12 +119,14 @@ class Explorer:
         rows: the clients, the worst first, those without a disparity last.
         mean: mean of every column of numbers over the clients, in the order of :func:`numbers`.
         median: the median of every column.
+        verdicts: those that the audit gave, in short; empty without one.
     """
 
     methods: tuple[str, ...]
     rows: tuple[ClientRow, ...]
     mean: tuple[float | None, ...]
     median: tuple[float | None, ...]
+    verdicts: tuple[str, ...] = ()
 
 
 Metas = Mapping[int, SplitMeta]

@@ -17,6 +17,7 @@ from fedml_spurious.report.about import (
     environment_facts,
     run_facts,
 )
+from fedml_spurious.report.audits import AuditPart, make_audits, with_verdicts
 from fedml_spurious.report.clients import Explorer, make_explorer
 from fedml_spurious.report.downloads import Download, csv_text, make_download
 from fedml_spurious.report.drawings import Shown, draw_curves, draw_figures
@@ -45,6 +46,7 @@ class DataPart:
         headline: the result in one sentence.
         facts: what is known of the data.
         document: Table 1 and what belongs to it.
+        audits: what can be said without bias-conflicting samples, of each run that was audited.
         explorer: the clients.
         extras: what is shown of each of them, in the order of the explorer's rows.
     """
@@ -55,6 +57,7 @@ class DataPart:
     headline: str
     facts: Facts
     document: Document
+    audits: tuple[AuditPart, ...]
     explorer: Explorer
     extras: tuple[Extra, ...]
 
@@ -68,7 +71,8 @@ class DataPart:
         shown = [index for index, extra in enumerate(self.extras, start=1) if extra.size]
         if not shown or shown[-1] == len(self.extras):
             return ""
-        return f"To keep the page small, images and trajectories are those of the first {shown[-1]}."
+        what = "images, trajectories and the audit's reasons" if self.audits else "images and trajectories"
+        return f"To keep the page small, {what} are those of the first {shown[-1]}."
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,9 @@ class Page:
         found = [("result", "Result"), ("run", "What was run")]
         found += [(data.anchor("table"), f"Table 1{data.suffix}") for data in self.datasets]
         found += [("figures", "Figures")] if self.figures or self.not_drawn else []
-        found += [(data.anchor("clients"), f"Clients{data.suffix}") for data in self.datasets]
+        for data in self.datasets:
+            found += [(data.anchor("audit"), f"Audit{data.suffix}")] if data.audits else []
+            found += [(data.anchor("clients"), f"Clients{data.suffix}")]
         found += [("trail", "Choices")]
         found += [("curves", "Training")] if self.curves else []
         return [*found, ("configuration", "Configuration"), ("downloads", "Downloads")]
@@ -151,6 +157,7 @@ def gather(runs: Sequence[OpenRun]) -> Page:
         DatasetTable.of(joined, "mean")
         for joined in join_runs([run.finished for run in runs if run.finished])
     ]
+    datasets = tuple(_data_part(table, several=len(tables) > 1) for table in tables)
     figures, not_drawn = draw_figures([run.path for run in runs])
     curves = tuple(shown for name, run in named for shown in draw_curves(name, run.rounds))
     return Page(
@@ -159,12 +166,12 @@ def gather(runs: Sequence[OpenRun]) -> Page:
         missing=tuple(
             f"{name}: {text}" if len(runs) > 1 else text for name, run in named for text in run.missing
         ),
-        datasets=tuple(_data_part(table, several=len(tables) > 1) for table in tables),
+        datasets=datasets,
         runs=tuple(_run_part(name, run) for name, run in named),
         figures=figures,
         not_drawn=not_drawn,
         curves=curves,
-        downloads=_downloads(named, tables, (*figures, *curves)),
+        downloads=_downloads(named, datasets, tables, (*figures, *curves)),
     )
 
 
@@ -194,7 +201,10 @@ def _names(runs: Sequence[OpenRun]) -> list[str]:
 
 def _data_part(table: DatasetTable, *, several: bool) -> DataPart:
     metas = metas_of(open_splits(table.runs))
+    audits = make_audits(table.runs)
     explorer = make_explorer(table.runs, metas)
+    if audits:
+        explorer = with_verdicts(explorer, audits, own_clients=table.runs.own_clients)
     title = data_title(table.runs.runs[0])
     return DataPart(
         table.runs,
@@ -203,6 +213,7 @@ def _data_part(table: DatasetTable, *, several: bool) -> DataPart:
         headline(table),
         data_facts(f"{title} ({table.runs.dataset})", metas),
         block(_without_places(table)),
+        audits,
         explorer,
         (Extra(),) * len(explorer.rows),
     )
@@ -241,7 +252,10 @@ def _budget_table(budgets: Mapping[str, Budget]) -> TextTable:
 
 
 def _downloads(
-    named: Sequence[tuple[str, OpenRun]], tables: Sequence[DatasetTable], shown: Sequence[Shown]
+    named: Sequence[tuple[str, OpenRun]],
+    datasets: Sequence[DataPart],
+    tables: Sequence[DatasetTable],
+    shown: Sequence[Shown],
 ) -> tuple[Download, ...]:
     found = [make_download("table.csv", "Table 1 beside the paper's", to_csv(tables))] if tables else []
     for table in tables:
@@ -249,6 +263,7 @@ def _downloads(
         found.append(
             make_download(f"results_{table.runs.dataset}.csv", "a row per method, seeds and client", rows)
         )
+    found += [audit.download for data in datasets for audit in data.audits]
     found += [figure.download for figure in shown]
     for name, run in named:
         suffix = f"_{name}".replace("/", "_") if len(named) > 1 else ""

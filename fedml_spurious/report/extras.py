@@ -18,7 +18,9 @@ from fedml_spurious.results.method_names import GLOBAL
 from fedml_spurious.results.rows import who
 
 _MARKUP = 160
-"""Bytes of the elements around an image or a line."""
+"""Bytes of the elements around an image or a trajectory."""
+_LINE = 16
+"""The same around a line of text."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,19 @@ class Extra:
     Attributes:
         strips: its images.
         trajectories: how its accuracies went.
+        audit: what the audit says of its personal models, with the reasons.
     """
 
     strips: tuple[Strip, ...] = ()
     trajectories: tuple[Spark, ...] = ()
+    audit: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes that it takes in the page, about."""
         texts = [strip.source + 2 * strip.caption for strip in self.strips]
         texts += [spark.acc_b + spark.acc_bc + spark.text for spark in self.trajectories]
-        return sum(len(text) + _MARKUP for text in texts)
+        return sum(len(text) + _MARKUP for text in texts) + sum(len(line) + _LINE for line in self.audit)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def make_extras(
         fl_seed, p_seed = seeds.get((row.client, row.fl_seed), (row.fl_seed or 0, None))
         own = splits.get(fl_seed)
         images = strips(own.folder, row.client) if own and own.has_images else ()
-        extra = Extra(images, trajectories.of(row, explorer.methods, fl_seed, p_seed))
+        extra = Extra(images, trajectories.of(row, explorer.methods, fl_seed, p_seed), row.audit)
         room -= extra.size
         if room < 0:
             break

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from chromium import NEEDS_CHROMIUM, axe_core, chromium, resize, show
-from finished_folders import drawn, write_decision, write_run
+from finished_folders import drawn, write_audit, write_decision, write_run
 from pypdf import PdfReader
 from running import Finished
 from selenium.webdriver.common.action_chains import ActionChains
@@ -33,6 +33,7 @@ def pages(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """A real run, one of the size of CelebA by hand, and one whose client has a hostile id."""
     folder = tmp_path_factory.mktemp("pages")
     large = write_run(folder / "large_run", drawn, methods=METHODS, clients=CLIENTS)
+    write_audit(large)
     hostile = write_run(folder / "hostile_run", drawn)
     rows = read_results(hostile / "results.csv")
     renamed = [
@@ -148,6 +149,13 @@ def test_the_chips_choose_methods_and_the_worst_tenth(pages: dict[str, Path], br
     chips["worst tenth"].send_keys(Keys.ENTER)
     assert count(browser) == f"51 of {CLIENTS} clients"  # a tenth of 508, rounded up
     assert shown(browser) == shown(browser)[:51]
+    chips["worst tenth"].send_keys(Keys.ENTER)
+    chips["more"].send_keys(Keys.ENTER)
+    assert count(browser) == f"{CLIENTS // 2} of {CLIENTS} clients"  # of every second one it is said of ft
+    assert set(column(browser, "audit")) == {"more: ft; cannot say: ditto uw jtt adv l2 ours"}
+    chips["cannot say"].send_keys(Keys.ENTER)
+    assert count(browser) == f"{CLIENTS} of {CLIENTS} clients"
+    assert browser.execute_script("return location.hash").endswith("v=more%7Ecannot+say")
 
 
 def test_a_row_opens_and_closes_by_keyboard(pages: dict[str, Path], browser: Any) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from finished_folders import GRID, client_row, constant, drawn, write_decision, write_run
+from finished_folders import GRID, client_row, constant, drawn, write_audit, write_decision, write_run
 from running import Finished, invoke, read_rows
 from sklearn.metrics import mutual_info_score
 
@@ -292,9 +292,11 @@ def test_the_decision_trail_is_in_the_page(tmp_path: Path) -> None:
     assert "10 lowers the validation accuracy, from 0.9500 to 0.5000" in Elements(make_page([run])).text
 
 
-def test_a_page_of_508_clients_and_8_methods_stays_small(tmp_path: Path) -> None:
+def test_a_page_of_508_clients_8_methods_and_an_audit_stays_small(tmp_path: Path) -> None:
     methods = ("global", "ft", "ditto", "uw", "jtt", "adv", "l2", "ours")
-    page = make_page([write_run(tmp_path / "run", drawn, methods=methods, clients=508)])
+    run = write_run(tmp_path / "run", drawn, methods=methods, clients=508)
+    write_audit(run)
+    page = make_page([run])
     assert len(page.encode()) < 1_500_000
     assert len(page.encode()) < LIMIT  # so that there is room for images
     script = page.partition("<script>")[2].partition("</script>")[0]

@@ -19,6 +19,7 @@
       this.input = this.tools.querySelector("input");
       this.count = this.tools.querySelector(".count");
       this.methods = [...this.tools.querySelectorAll("[data-method]")];
+      this.verdicts = [...this.tools.querySelectorAll("[data-verdict]")];
       this.worst = this.tools.querySelector("[data-worst]");
       this.style = document.head.appendChild(make("style", {}));
       const lines = [...this.body.rows];
@@ -30,7 +31,7 @@
         head.replaceChildren(button);
       });
       this.input.addEventListener("input", () => this.changed());
-      for (const chip of [...this.methods, this.worst])
+      for (const chip of [...this.methods, ...this.verdicts, this.worst])
         chip.addEventListener("click", () => { this.press(chip, !this.pressed(chip)); this.changed(); });
       this.body.addEventListener("keydown", (event) => this.key(event));
       this.tools.hidden = false;
@@ -55,6 +56,7 @@
 
     pressed(chip) { return chip.getAttribute("aria-pressed") === "true"; }
     press(chip, on) { chip.setAttribute("aria-pressed", String(on)); }
+    wanted() { return this.verdicts.filter((chip) => this.pressed(chip)).map((chip) => chip.dataset.verdict); }
     isOpen(row) { return row.more.classList.contains("open"); }
     open(row, on) {
       row.more.classList.toggle("open", on);
@@ -96,9 +98,12 @@
     filter() {
       const words = this.input.value.toLowerCase().split(/\s+/).filter(Boolean);
       const worst = this.pressed(this.worst);
+      const wanted = this.wanted();
       for (const row of this.rows) {
+        const said = (row.line.dataset.verdict ?? "").split("~");
         row.shown = words.every((word) => row.text.includes(word))
-          && (!worst || row.line.hasAttribute("data-worst"));
+          && (!worst || row.line.hasAttribute("data-worst"))
+          && (!wanted.length || wanted.some((verdict) => said.includes(verdict)));
         row.line.hidden = !row.shown;
         row.more.hidden = !row.shown;
       }
@@ -153,6 +158,7 @@
         found.sort = `${this.down ? "-" : ""}${this.heads[this.column].dataset.key}`;
       if (this.input.value) found.q = this.input.value;
       if (chosen !== this.usual) found.m = chosen;
+      if (this.wanted().length) found.v = this.wanted().join("~");
       if (this.pressed(this.worst)) found.worst = "1";
       const open = this.rows.filter((row) => this.isOpen(row)).map((row) => row.name);
       if (open.length) found.open = open.join("~");
@@ -172,6 +178,8 @@
       const chosen = get("m")?.split("~") ?? usual;
       this.methods.forEach((chip) => this.press(chip, chosen.includes(chip.textContent)));
       this.usual = usual.join("~");
+      const verdicts = get("v")?.split("~") ?? [];
+      this.verdicts.forEach((chip) => this.press(chip, verdicts.includes(chip.dataset.verdict)));
       this.press(this.worst, get("worst") === "1");
       const open = get("open")?.split("~") ?? [];
       this.rows.forEach((row) => this.open(row, open.includes(row.name)));
