@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from fedml_spurious.audit_command import audit
 from fedml_spurious.common.allocator import reuse_freed_memory
 from fedml_spurious.common.cli_errors import WRONG_INPUT, Command, friendly
 from fedml_spurious.common.ends import how_it_ended
@@ -295,6 +296,9 @@ def report(runs: tuple[str, ...], out: str | None) -> None:
 @main.group(cls=_Partitions)
 def partition() -> None:
     """Make client split files; the same as `python -m data_partition.NAME`."""
+
+
+main.add_command(audit)
 
 
 if __name__ == "__main__":

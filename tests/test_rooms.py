@@ -26,6 +26,7 @@ ROOMS = (
     "fedml_spurious.personalization",
     "fedml_spurious.config",
     "fedml_spurious.experiment",
+    "fedml_spurious.audit",
     "fedml_spurious.fedml_adapter",
     "fedml_spurious.fedml_adapter.processes",
     "fedml_spurious.doctor",

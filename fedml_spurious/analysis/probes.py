@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedml_spurious.common.blame import describe, users_line
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.imports import import_object
 from fedml_spurious.common.seeds import Purpose, generator
@@ -110,7 +111,7 @@ def find_probe(name: str) -> Probe:
         raise InputError(
             f"--probe: unknown probe {name!r}; expected colour, region:T,B,L,R or module:function"
         )
-    found = import_object(name, where="--probe")
+    found = import_object(name, where="--probe", beside="in the current folder")
     if not callable(found):
         raise InputError(f"--probe: {name} is a {type(found).__name__}, expected a function")
     return found
@@ -183,11 +184,25 @@ def transfer_all(name: str, probe: Probe, x: Tensor, donors: Tensor, *, seed: in
         Shape (N, D, C, H, W).
 
     Raises:
-        InputError: the probe gave no image.
+        InputError: the probe failed, or gave no image.
     """
     images = []
     for row, own in enumerate(donors.tolist()):
         for place, donor in enumerate(own):
             draw = generator(seed, Purpose.AUDIT_PROBE, client, row, place)
-            images.append(require_image(name, probe(x[row].clone(), x[donor].clone(), draw), x[row]))
+            images.append(require_image(name, _apply(name, probe, x[row], x[donor], draw), x[row]))
     return torch.stack(images).reshape(*donors.shape, *x.shape[1:])
+
+
+def _apply(name: str, probe: Probe, image: Tensor, donor: Tensor, draw: np.random.Generator) -> object:
+    """What a probe gives of copies, which it may change."""
+    try:
+        return probe(image.clone(), donor.clone(), draw)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's code can raise anything
+        place = users_line(error)
+        raise InputError(
+            f"--probe {name}: fails with {describe(error)}{f' ({place})' if place else ''}; it is called "
+            f"with an image and a donor of shape {tuple(image.shape)} and a NumPy generator"
+        ) from error

@@ -8,12 +8,13 @@ import traceback
 from fedml_spurious.common.errors import InputError
 
 
-def import_object(path: str, *, where: str) -> object:
+def import_object(path: str, *, where: str, beside: str = "beside the configuration") -> object:
     """Import ``module:name``.
 
     Args:
         path: the module and the name in it, joined by a colon.
-        where: section and key of the configuration, for the error.
+        where: section and key of the configuration, or the option, for the error.
+        beside: where else than on the path modules of the user's own are found, for the error.
 
     Raises:
         InputError: there is no such module or name.
@@ -23,8 +24,8 @@ def import_object(path: str, *, where: str) -> object:
         found: object = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"{where}: cannot import {path!r} ({error}); expected module:name, with the module beside the "
-            "configuration, installed, or on PYTHONPATH"
+            f"{where}: cannot import {path!r} ({error}); expected module:name, with the module {beside}, "
+            "installed, or on PYTHONPATH"
         ) from error
     except ValueError:  # no module name
         raise InputError(f"{where}: cannot import {path!r}; expected module:name") from None

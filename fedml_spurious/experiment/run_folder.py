@@ -24,12 +24,15 @@ from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.storage import write_json, write_text
 from fedml_spurious.common.version import __version__
 from fedml_spurious.config.settings import Settings
+from fedml_spurious.results.audits import AUDIT_FILES
 from fedml_spurious.results.folders import SOURCE
 
 logger = logging.getLogger(__name__)
 
 
-_DERIVED = ("results.csv", "results_last.csv", "table.csv", "table.md", "table.tex", "report.html")
+_DERIVED = (
+    "results.csv", "results_last.csv", "table.csv", "table.md", "table.tex", "report.html", *AUDIT_FILES,
+)  # fmt: skip
 _RECORDED = ("divergence.csv", "gamma.csv", "twins.csv")
 _PLAIN_LABEL = re.compile(r"[\w.,=+-]{1,200}")
 _PACKAGES = ("fedml", "torch", "torchvision", "numpy", "h5py", "pydantic")
