@@ -144,7 +144,8 @@ def audit_model(
     """
     x, y = own.images.x, own.images.y
     probed = own.probed if own.probed is not None else x[:, None]
-    reliance = measure_reliance(global_model, personal_model, x, probed, y)
+    donor_classes = y[own.donors] if own.donors is not None else y[:, None]
+    reliance = measure_reliance(global_model, personal_model, x, probed, y, donor_classes)
     peers = estimate_by_peers(reliance.change, ask()) if options.peers else None
     verdict = judge(reliance, peers, has_probe=options.probe is not None, tolerance=options.tolerance)
     return Finding(reliance, peers, verdict)

@@ -24,8 +24,8 @@ COLUMNS = (
     "acc_global", "acc_personal", *_interval("change"), "probed_global", "probed_personal", "flips_global",
     "flips_personal", *_interval("disparity_global"), *_interval("disparity_personal"), *_interval("delta"),
     "peers", "peer_images", *_interval("peer_delta"), "acc_adv_global", "acc_adv_personal", "kl",
-    "delta_truth",
 )  # fmt: skip
+TRUTH_COLUMNS = ("delta_truth", "delta_of_set_low", "delta_of_set_high")
 _CELL, _GAP = 56, 4  # pixels
 
 
@@ -54,15 +54,23 @@ def finding_cells(finding: Finding, options: AuditOptions) -> Mapping[str, objec
     return cells
 
 
+def truth_cells(finding: Finding, truth: float | None, options: AuditOptions) -> Mapping[str, object]:
+    """Columns beside the truth: the rise on the bias-conflicting test set, and where it is expected."""
+    if options.probe is None or finding.reliance.classes < 2:
+        return {"delta_truth": truth}
+    expected = finding.reliance.delta_of_set
+    return {"delta_truth": truth, "delta_of_set_low": expected.low, "delta_of_set_high": expected.high}
+
+
 def write_audit(folder: Path, audited: Audited, *, truth: bool) -> None:
     """Write the files; without a probe there is no picture.
 
     Args:
         folder: where they go.
         audited: what was found.
-        truth: whether what the bias-conflicting test sets say has a column.
+        truth: whether what the bias-conflicting test sets say has columns.
     """
-    write_csv(folder / AUDIT_ROWS, COLUMNS if truth else COLUMNS[:-1], audited.rows)
+    write_csv(folder / AUDIT_ROWS, (*COLUMNS, *TRUTH_COLUMNS) if truth else COLUMNS, audited.rows)
     picture = folder / AUDIT_PICTURE
     if audited.examples:
         with atomic_path(picture) as draft:

@@ -22,7 +22,7 @@ from fedml_spurious.audit.client import (
     divergence,
     load_images,
 )
-from fedml_spurious.audit.files import finding_cells
+from fedml_spurious.audit.files import finding_cells, truth_cells
 from fedml_spurious.audit.peers import PeerCounts
 from fedml_spurious.audit.pooling import pool
 from fedml_spurious.audit.summary import Audited, Told, summarize
@@ -144,7 +144,7 @@ def _gather(
         cells = {name: getattr(row, name) for name in ("dataset", "method", "fl_seed", "p_seed", "client")}
         cells |= finding_cells(finding, options)
         cells |= {"acc_adv_global": one.acc_adv_global, "acc_adv_personal": one.acc_adv_personal, "kl": kl}
-        rows.append(cells | ({"delta_truth": truth} if options.truth else {}))
+        rows.append(cells | (truth_cells(finding, truth, options) if options.truth else {}))
     own_clients = DatasetRuns.of_one(finished).own_clients
     pooled = {
         method: pool(

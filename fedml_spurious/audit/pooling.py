@@ -42,7 +42,7 @@ def pool(found: Mapping[Place, Finding], options: AuditOptions, *, own_clients: 
 
 _OF_PROBE = {
     "probed_global", "probed_personal", "flips_global", "flips_personal", "disparity_global",
-    "disparity_personal", "delta",
+    "disparity_personal", "delta", "delta_of_set",
 }  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def _truth(told: Iterable[Told], options: AuditOptions) -> AuditTruth:
 
 
 def _interval(finding: Finding, options: AuditOptions) -> Estimate | None:
-    """The estimate of the rise: by the probe where there is one, else by peers."""
+    """Where the rise on a test set is expected: by the probe where there is one, else by peers."""
     if options.probe is not None:
-        return finding.reliance.delta if finding.reliance.classes > 1 else None
+        return finding.reliance.delta_of_set if finding.reliance.classes > 1 else None
     return finding.peers.delta if finding.peers else None

@@ -51,7 +51,8 @@ class AuditTruth(FrozenModel):
     Attributes:
         delta: mean rise of the disparity over the global model's; None where no client has such samples.
         compared: personal models that have both an estimate and such samples.
-        covered: those whose interval holds the truth.
+        covered: those whose interval holds the truth; with a probe, the interval for a test set that has each
+            class with one other attribute.
     """
 
     delta: float | None

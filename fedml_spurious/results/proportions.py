@@ -52,7 +52,7 @@ def difference_interval(first: float, first_count: int, second: float, second_co
     )
 
 
-def paired_interval(values: FloatArray) -> Interval:
+def paired_interval(values: FloatArray, *, more_variance: float = 0.0) -> Interval:
     """Interval of the mean of paired differences of two answers to the same samples, at 95 %.
 
     Wald's interval after half a sample was added on each side and one in the middle, as Agresti and Min
@@ -60,6 +60,7 @@ def paired_interval(values: FloatArray) -> Interval:
 
     Args:
         values: a difference per sample, in [-2, 2], shape (N,), N at least 1.
+        more_variance: of the mean, for what the samples do not tell.
 
     Returns:
         Lower and upper end.
@@ -67,5 +68,5 @@ def paired_interval(values: FloatArray) -> Interval:
     count = len(values) + 2
     center = float(values.sum()) / count
     variance = (float((values * values).sum()) + 1) / count - center * center
-    half = _Z * math.sqrt(variance / count)
+    half = _Z * math.sqrt(variance / count + more_variance)
     return center - half, center + half

@@ -24,7 +24,7 @@ from fedml_spurious.analysis.probes import (
     require_image,
     transfer_all,
 )
-from fedml_spurious.analysis.reliance import measure_reliance
+from fedml_spurious.analysis.reliance import attribute_variance, measure_reliance
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.learning.client_data import to_tensors
 from fedml_spurious.results.proportions import paired_interval
@@ -168,7 +168,7 @@ def reliance_of(probe: Probe, global_model: object, personal_model: object):  # 
     x, y = colored_images()
     donors = choose_donors(y, seed=0, client=0)
     probed = transfer_all("probe", probe, x, donors, seed=0, client=0)
-    return measure_reliance(global_model, personal_model, x, probed, y)  # type: ignore[arg-type]
+    return measure_reliance(global_model, personal_model, x, probed, y, y[donors])  # type: ignore[arg-type]
 
 
 def test_a_model_that_looks_at_the_colour_alone_is_found_out() -> None:
@@ -185,6 +185,27 @@ def test_a_model_that_looks_at_the_colour_alone_is_found_out() -> None:
 def test_a_probe_that_changes_nothing_flips_nothing() -> None:
     found = reliance_of(lambda image, donor, draw: image, by_shape, by_color)
     assert (found.flips_global, found.flips_personal, found.delta.value) == (0, 0, 0)
+
+
+def test_attributes_that_differ_widen_what_a_test_set_may_show() -> None:
+    """By hand. Class 0, three quarters: always wrong with attribute 1, never with 2, which varies by 1/2."""
+    labels = np.array([0, 0, 0, 1])
+    donors = np.array([[1, 2], [1, 2], [2, 1], [0, 2]])
+    answers = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    assert attribute_variance(answers, labels, donors) == pytest.approx((3 / 4) ** 2 / 2)
+    assert attribute_variance(answers[:, :1], labels, np.array([[1], [1], [1], [0]])) == 0  # one other class
+
+
+def test_the_variance_between_attributes_is_not_that_of_few_images() -> None:
+    """Means of known variance, seen through answers that are right or wrong: right on average."""
+    rng, found, true = np.random.default_rng(0), [], []
+    for _ in range(400):
+        shares = rng.uniform(0.1, 0.9, 5)  # of the donor classes 1 to 5
+        donors = rng.integers(1, 6, (12, 3))
+        answers = (rng.random((12, 3)) < shares[donors - 1]).astype(float)
+        found.append(attribute_variance(answers, np.zeros(12, dtype=int), donors))
+        true.append(np.var(shares, ddof=1))
+    assert np.mean(found) == pytest.approx(np.mean(true), rel=0.1)
 
 
 @pytest.mark.parametrize(("gained", "lost", "count"), [(9, 2, 30), (0, 0, 12), (5, 5, 10), (1, 0, 1)])

@@ -39,6 +39,7 @@ FOUND = Reliance(
     disparity_global=around(0.05),
     disparity_personal=around(0.35),
     delta=around(0.3),
+    delta_of_set=around(0.3),
 )
 
 
