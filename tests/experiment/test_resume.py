@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from running import Finished, client_events, invoke, weights, without_time
 
 from fedml_spurious.cli import main
 from fedml_spurious.common import storage
-from fedml_spurious.common.scratch import private_folder
+from fedml_spurious.common.scratch import SCRATCH, private_folder
 from fedml_spurious.common.storage import write_text
 
 
@@ -78,28 +79,35 @@ class Killed(BaseException):
     """Stands for a kill: nothing may catch it."""
 
 
-@pytest.mark.parametrize("survived", [3, 8, 13, 20, 28, 38, 61, 64])
+GROWING = ["rounds.csv", "trajectory.csv", "clients_last.csv", "clients.csv"]
+
+
+@pytest.mark.parametrize("stop", [3, 8, 13, 20, 38, *GROWING])
 def test_a_run_stopped_in_any_write_resumes_to_the_same_bytes(
-    survived: int,
+    stop: int | str,
     finished: Finished,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """After so many writes, or in the middle of the second one by which a table grows."""
     reference, config, _ = finished
-    writes, append = 0, storage._append
+    writes, append = Counter[Path](), storage._append
 
-    def is_last() -> bool:
-        nonlocal writes
-        writes += 1
-        return writes > survived
+    def is_last(target: Any) -> bool:
+        path = Path(target)
+        writes[path] += 1
+        if isinstance(stop, int):
+            return writes.total() > stop
+        kept = SCRATCH not in path.parts
+        return kept and path.name == stop and writes[path] == 3  # the first one makes the table
 
     def replace(source: Any, target: Any) -> None:
-        if is_last():
+        if is_last(target):
             raise Killed
         os.rename(source, target)
 
     def half(stream: Any, content: bytes) -> None:
-        if is_last():
+        if is_last(stream.name):
             append(stream, content[: len(content) // 2])
             raise Killed
         append(stream, content)
