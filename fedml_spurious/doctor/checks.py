@@ -15,6 +15,7 @@ import torch
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.machine import cores, describe_cores, free_memory
+from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.doctor.estimate import Estimate, Processes
 from fedml_spurious.doctor.spans import size
@@ -92,7 +93,7 @@ def _check_mpirun(processes: Processes, found: Findings) -> None:
         found.doubts.append("MPI: Open MPI refuses to run as root; add --allow-run-as-root to mpirun")
     if processes.size > cores():
         found.doubts.append(
-            f"MPI: {processes.size} processes on {describe_cores()}; add --oversubscribe to mpirun"
+            f"MPI: {counted(processes.size, 'process')} on {describe_cores()}; add --oversubscribe to mpirun"
         )
 
 
@@ -114,8 +115,8 @@ def _check_cores(processes: Processes, found: Findings) -> None:
     busy = processes.threads * max(1, processes.size - 1)
     if busy > cores():
         found.doubts.append(
-            f"threads: {busy} threads would compute on {describe_cores()}, and slow each other down; set "
-            f"device_args.threads={max(1, cores() // max(1, processes.size - 1))}, or start fewer processes"
+            f"threads: {counted(busy, 'thread')} would compute on {describe_cores()}, and slow each other "
+            f"down; set device_args.threads={max(1, cores() // max(1, processes.size - 1))}, or start fewer processes"
         )
 
 

@@ -34,7 +34,7 @@ def test_what_can_be_run_is_said_with_its_cost_and_its_command(tiny: dict[str, A
     result = ask(tiny, tmp_path, "--set", "train_args.epochs=2")
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0] == "Would be run: colored_mnist, network cnn_28x28"
+    assert lines[0] == "Would be run: colored_mnist, network small_network:cnn"
     assert "Plan: 1 global model of 3 rounds; 4 clients x 2 methods" in lines[1]
     assert "1 process (sp) on cpu, 1 thread" in lines[2]
     assert "Missing: nothing" in lines
@@ -122,7 +122,7 @@ def test_a_network_that_does_not_fit_is_said_before_it_is_trained(
 ) -> None:
     """Two clients a round: their models, and nine times as much for training and the sum."""
     monkeypatch.setattr(checks, "free_memory", lambda: 10**6)
-    result = ask(tiny, tmp_path)
+    result = ask(tiny | {"model_args": {"model": "cnn_28x28", "fc_width": 8}}, tmp_path)
     (line,) = missing(result)
     assert re.match(
         r"memory: a round has the network's 742 kB of weights 11 times, and 1.0 MB are free", line
