@@ -113,10 +113,11 @@ def _check_output(output: Path, settings: Settings) -> None:
 
 def _check_cores(processes: Processes, found: Findings) -> None:
     busy = processes.threads * max(1, processes.size - 1)
+    fitting = max(1, cores() // max(1, processes.size - 1))
     if busy > cores():
         found.doubts.append(
             f"threads: {counted(busy, 'thread')} would compute on {describe_cores()}, and slow each other "
-            f"down; set device_args.threads={max(1, cores() // max(1, processes.size - 1))}, or start fewer processes"
+            f"down; set device_args.threads={fitting}, or start fewer processes"
         )
 
 
