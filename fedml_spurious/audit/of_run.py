@@ -144,7 +144,9 @@ def _gather(
         cells = {name: getattr(row, name) for name in ("dataset", "method", "fl_seed", "p_seed", "client")}
         cells |= finding_cells(finding, options)
         cells |= {"acc_adv_global": one.acc_adv_global, "acc_adv_personal": one.acc_adv_personal, "kl": kl}
-        rows.append(cells | (truth_cells(finding, truth, options) if options.truth else {}))
+        if options.truth:
+            cells |= truth_cells(finding, truth, options)
+        rows.append(cells)
     own_clients = DatasetRuns.of_one(finished).own_clients
     pooled = {
         method: pool(
