@@ -70,6 +70,8 @@ def write_audit(folder: Path, audited: Audited, *, truth: bool) -> None:
         audited: what was found.
         truth: whether what the bias-conflicting test sets say has columns.
     """
+    # First away and last written: an audit is there when its summary is.
+    (folder / AUDIT_SUMMARY).unlink(missing_ok=True)
     write_csv(folder / AUDIT_ROWS, (*COLUMNS, *TRUTH_COLUMNS) if truth else COLUMNS, audited.rows)
     picture = folder / AUDIT_PICTURE
     if audited.examples:
@@ -77,7 +79,6 @@ def write_audit(folder: Path, audited: Audited, *, truth: bool) -> None:
             draw_examples(audited.examples).save(draft, format="PNG")
     else:
         picture.unlink(missing_ok=True)
-    # Last: an audit is there when its summary is.
     write_json(folder / AUDIT_SUMMARY, audited.summary.model_dump(mode="json", exclude_none=True))
 
 

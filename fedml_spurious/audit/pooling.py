@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from statistics import fmean
 from typing import Any
@@ -55,29 +56,46 @@ def _joined(name: str, column: Mapping[Place, Any], own_clients: bool) -> Any:
 
 
 def _pooled(column: Mapping[Place, Estimate], own_clients: bool) -> Estimate:
-    """The mean over clients, with the interval of tables: clients and seeds are drawn again."""
+    """The mean over clients, with the interval of tables: clients and seeds are drawn again.
+
+    The interval is never narrower than the clients' images allow, because few clients may agree by chance.
+    """
     if len(column) == 1:
         return next(iter(column.values()))  # its own images say how sure it is
+    of_client: dict[tuple[int | None, str], list[Estimate]] = {}
+    for (fl_seed, _, client), estimate in column.items():
+        of_client.setdefault((fl_seed if own_clients else None, client), []).append(estimate)
+    means = {client: fmean(one.value for one in own) for client, own in of_client.items()}
     values: dict[tuple[int, int | None], dict[str, float]] = {}
-    for (fl_seed, p_seed, client), estimate in column.items():
-        values.setdefault((fl_seed, p_seed), {})[client] = estimate.value
+    for fl_seed, p_seed in dict.fromkeys(place[:2] for place in column):
+        values[fl_seed, p_seed] = {
+            # A model that is not there, or diverged, counts as the others of its client: none is left out.
+            client: column[fl_seed, p_seed, client].value if (fl_seed, p_seed, client) in column else mean
+            for (seed, client), mean in means.items()
+            if seed in (None, fl_seed)
+        }
     nothing = {pair: dict.fromkeys(clients, 0.0) for pair, clients in values.items()}
     found = compare(values, nothing, own_clients=own_clients)
-    if found is None or found.low is None or found.high is None:
-        # No client has all pairs of seeds: the mean of the intervals is wider than that of their mean.
-        value, low, high = (fmean(ends) for ends in zip(*map(_ends, column.values()), strict=True))
-        return Estimate(value, low, high)
-    return Estimate(found.mean, found.low, found.high)
+    value = fmean(means.values()) if found is None else found.mean
+    half = _half_by_images(list(of_client.values()))
+    ends = [value - half, value + half]
+    if found is not None and found.low is not None and found.high is not None:
+        ends += [found.low, found.high]
+    return Estimate(value, min(ends), max(ends))
 
 
-def _ends(estimate: Estimate) -> tuple[float, float, float]:
-    return estimate.value, estimate.low, estimate.high
+def _half_by_images(clients: Sequence[Sequence[Estimate]]) -> float:
+    """Half the interval of a mean over clients, by their images alone; those of one client are the same."""
+    halves = [fmean((one.high - one.low) / 2 for one in own) for own in clients]
+    return math.sqrt(sum(half * half for half in halves)) / len(halves)
 
 
 def _pooled_peers(found: Mapping[Place, PeerEstimate], own_clients: bool) -> PeerEstimate | None:
     if not found:
         return None
-    deltas = {place: one.delta for place, one in found.items() if one.delta is not None}
-    fewest = min(one.clients for one in found.values())
-    images = sum(one.images for one in found.values())
+    # A client with too few peers is left out, unless all have too few.
+    used = {place: one for place, one in found.items() if one.usable is not None} or found
+    deltas = {place: one.delta for place, one in used.items() if one.delta is not None}
+    fewest = min(one.clients for one in used.values())
+    images = sum(one.images for one in used.values())
     return PeerEstimate(fewest, images, _pooled(deltas, own_clients) if deltas else None)

@@ -276,7 +276,9 @@ def changed(path: Path) -> InputError:
 def unreadable(path: Path, error: OSError) -> InputError:
     """The error for a file of a run that cannot be opened: it may be whole, and is not to be removed."""
     if isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: is missing; continue the run with --resume, which makes it again")
+        audit = path.name.startswith("audit.")
+        what = "audit the run again" if audit else "continue the run with --resume"
+        return InputError(f"{path}: is missing; {what}, which makes it again")
     return InputError(
         f"{path}: cannot be read ({error.strerror or error}). It may be whole: make it readable for you, and "
         "try again"

@@ -165,7 +165,7 @@ def test_a_method_is_judged_on_the_mean_over_its_clients() -> None:
     values = np.linspace(0.1, 0.4, 20)
     found = {
         (0, 0, f"{place:04}"): Finding(
-            replace(FOUND, images=20, delta=around(float(value), 0.4)), None, Verdict(CANNOT_SAY, "")
+            replace(FOUND, images=20, delta=around(float(value), 0.1)), None, Verdict(CANNOT_SAY, "")
         )
         for place, value in enumerate(values)
     }
@@ -180,6 +180,55 @@ def test_a_method_is_judged_on_the_mean_over_its_clients() -> None:
     # A client without donors has a rise of 0 by construction, which is no finding of the probe.
     found[0, 0, "0099"] = Finding(replace(FOUND, classes=1, delta=around(0.0)), None, Verdict(CANNOT_SAY, ""))
     assert pool(found, options, own_clients=False).reliance.delta == pooled.reliance.delta
+
+
+def pooled_rise(*rises: tuple[int, int, str, float]) -> Finding:
+    """What is said of models that nothing can be said of alone, by seeds, client and rise."""
+    found = {
+        (fl_seed, p_seed, client): Finding(
+            replace(FOUND, delta=around(rise, 0.15)), None, Verdict(CANNOT_SAY, "")
+        )
+        for fl_seed, p_seed, client, rise in rises
+    }
+    return pool(found, AuditOptions("colour", lambda image, donor, draw: image), own_clients=False)
+
+
+@pytest.mark.parametrize(
+    ("rises", "half"),
+    [
+        # One client's images stay as few as they are, however often it is personalized.
+        ([(0, 0, "a", 0.0), (0, 1, "a", 0.01), (0, 2, "a", 0.02)], 0.15),
+        ([(0, 0, "a", 0.06), (0, 0, "b", 0.08)], 0.15 / math.sqrt(2)),
+    ],
+)
+def test_few_clients_that_agree_are_no_surer_than_their_images(
+    rises: list[tuple[int, int, str, float]], half: float
+) -> None:
+    pooled = pooled_rise(*rises)
+    value = np.mean([rise for *_, rise in rises])
+    delta = pooled.reliance.delta
+    assert (delta.low, delta.high) == pytest.approx((value - half, value + half))
+    assert pooled.verdict.word == CANNOT_SAY
+
+
+def test_a_client_counts_whose_model_of_one_seed_is_not_there() -> None:
+    pooled = pooled_rise((0, 0, "a", 0.0), (0, 1, "a", 0.0), (0, 0, "b", 0.3))
+    assert pooled.reliance.delta.value == pytest.approx(0.15)
+    assert pooled.verdict.word == CANNOT_SAY
+
+
+def test_a_client_with_too_few_peers_takes_nothing_from_the_others() -> None:
+    options = AuditOptions("", None, peers=True)
+    found = {
+        (0, 0, f"{place:04}"): Finding(
+            FOUND, PeerEstimate(4 if place == 3 else 10, 50, around(0.3)), Verdict(CANNOT_SAY, "")
+        )
+        for place in range(10)
+    }
+    pooled = pool(found, options, own_clients=False)
+    assert pooled.peers is not None
+    assert (pooled.peers.clients, pooled.peers.images) == (10, 450)
+    assert pooled.verdict.word == MORE
 
 
 def test_one_model_is_judged_on_its_own_images() -> None:
