@@ -14,7 +14,7 @@ import torch
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.machine import cores, describe_cores, free_memory
+from fedml_spurious.common.machine import cores, describe_cores, free_memory, used_memory
 from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.doctor.estimate import Estimate, Processes
@@ -146,7 +146,7 @@ def check_space(
     estimate: Estimate, output: Path, device: torch.device, processes: Processes, found: Findings
 ) -> None:
     """Whether memory, disk and GPU have room for what the run will take."""
-    free = free_memory()
+    free = free_memory() + used_memory()  # what the doctor has is the run's when it has ended
     if estimate.memory.middle > free:
         fewer = "start fewer processes, " if processes.size > 1 else ""
         found.lacks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 
 import torch
@@ -12,6 +13,8 @@ from fedml_spurious.doctor.data import SplitFiles
 from fedml_spurious.doctor.estimate import Processes, estimate
 from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.personalization_step import ClientsBySeed
+
+logger = logging.getLogger(__name__)
 
 
 def foretell(
@@ -44,4 +47,7 @@ def foretell(
             own_methods=False,
         ).line()
     except RunError:  # where the run comes to the same, it says so with all that it knows
+        return ""
+    except Exception:  # whatever is wrong with an estimate, the run is to go on
+        logger.warning("what the run will cost could not be estimated", exc_info=True)
         return ""

@@ -109,12 +109,16 @@ def test_memory_and_disk_that_do_not_suffice_are_said(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "free_memory", lambda: 10**8)
+    monkeypatch.setattr(checks, "used_memory", lambda: 0)
     monkeypatch.setattr(checks, "free_disk", lambda _: 10**4)
     memory, disk = missing(ask(tiny, tmp_path))
     assert memory.startswith("memory: the run takes about ")
     assert "100 MB are free" in memory
     assert "10 kB are free" in disk
     assert "--output on another disk" in disk
+    # What the doctor itself has will be free for the run.
+    monkeypatch.setattr(checks, "used_memory", lambda: 10**12)
+    assert len(missing(ask(tiny, tmp_path))) == 1
 
 
 def test_a_network_that_does_not_fit_is_said_before_it_is_trained(
@@ -200,3 +204,18 @@ class Counted(Personalizer[MethodSettings]):
             stream.write("x")
         return super().personalize(view, observe)
 """
+
+
+def test_an_estimate_that_fails_ends_no_run(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("fedml_spurious.doctor.first_line.estimate", fail)
+    tiny["train_args"]["comm_round"] = 1
+    tiny["experiment_args"] = {"methods": ["global", "ft"]}
+    result = invoke(tiny, tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("Plan: ")
+    assert "could not be estimated" in (tmp_path / "run/run.log").read_text()
