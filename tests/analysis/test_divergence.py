@@ -44,7 +44,9 @@ def test_the_gradient_is_the_difference_of_the_training_loss() -> None:
         with torch.no_grad():
             other.get_parameter("0.weight")[1, 2, 0, 1] += sign * step
         moved.append(F.cross_entropy(other(x), y).item())
-    assert found["0.weight"][1, 2, 0, 1].item() == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-6)
+    assert found["0.weight"][1, 2, 0, 1].item() == pytest.approx(
+        (moved[0] - moved[1]) / (2 * step), rel=1e-6, abs=1e-9
+    )
 
 
 def test_the_pseudo_gradient_is_what_the_round_moved(splits: Path) -> None:
