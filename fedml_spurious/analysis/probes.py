@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedml_spurious.common.blame import describe, users_line
+from fedml_spurious.common.blame import describe_with_place
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.imports import import_object
 from fedml_spurious.common.seeds import Purpose, generator
@@ -201,8 +201,7 @@ def _apply(name: str, probe: Probe, image: Tensor, donor: Tensor, draw: np.rando
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # a user's code can raise anything
-        place = users_line(error)
         raise InputError(
-            f"--probe {name}: fails with {describe(error)}{f' ({place})' if place else ''}; it is called "
+            f"--probe {name}: fails with {describe_with_place(error)}; it is called "
             f"with an image and a donor of shape {tuple(image.shape)} and a NumPy generator"
         ) from error

@@ -17,7 +17,7 @@ from fedml_spurious.audit.client import AuditOptions, ask_peers, audit_model, lo
 from fedml_spurious.audit.files import finding_cells
 from fedml_spurious.audit.peers import PeerCounts
 from fedml_spurious.audit.summary import Audited, Told, summarize
-from fedml_spurious.common.blame import describe, users_line
+from fedml_spurious.common.blame import describe_with_place
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.imports import import_object
 from fedml_spurious.learning.modes import frozen
@@ -113,9 +113,8 @@ def make_network(name: str, data: SplitFolder) -> nn.Module:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # a user's code can raise anything
-        place = users_line(error)
         raise InputError(
-            f"--model: {name} fails with {describe(error)}{f' ({place})' if place else ''}; it is called "
+            f"--model: {name} fails with {describe_with_place(error)}; it is called "
             "with num_classes and image_shape by keyword where it takes them, and with nothing else"
         ) from error
     if not isinstance(model, nn.Module):
@@ -158,10 +157,8 @@ def _try(what: str, model: nn.Module, x: Tensor, num_classes: int) -> None:
         with frozen(model), torch.no_grad():
             logits: object = model(x)
     except (Exception, SystemExit) as error:  # a user's code can raise anything
-        place = users_line(error)
         raise InputError(
-            f"--model: {what} fails on images of shape {tuple(x.shape)} with {describe(error)}"
-            f"{f' ({place})' if place else ''}"
+            f"--model: {what} fails on images of shape {tuple(x.shape)} with {describe_with_place(error)}"
         ) from error
     if not isinstance(logits, Tensor):
         found = f"a {type(logits).__name__}"

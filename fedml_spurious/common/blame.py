@@ -60,3 +60,9 @@ def describe(error: BaseException) -> str:
     """An exception in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}{f': {text}' if text else ''}"
+
+
+def describe_with_place(error: BaseException) -> str:
+    """The same, with the line of a user's own code that it came from, where there is one."""
+    place = users_line(error)
+    return f"{describe(error)}{f' ({place})' if place else ''}"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedml_spurious.common.blame import describe, users_line
+from fedml_spurious.common.blame import describe_with_place
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.imports import import_object
 from fedml_spurious.common.seeds import Purpose, integer_seed
@@ -125,10 +125,8 @@ def _own_network(name: str, factory: Callable[..., nn.Module], options: dict[str
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        place = users_line(error)
         raise InputError(
-            f"model_args.model: {name} fails with {describe(error)}{f' ({place})' if place else ''}; mend "
-            "the factory"
+            f"model_args.model: {name} fails with {describe_with_place(error)}; mend the factory"
         ) from error
 
 
