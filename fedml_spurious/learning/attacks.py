@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import get_args
 
 import torch
@@ -42,7 +43,8 @@ def pgd(
         Adversarial examples, shape of ``x``, values in [0, 1], without a gradient.
 
     Raises:
-        ValueError: unknown norm, negative budget or step, no steps, or a model that has no gradients.
+        InputError: unknown norm, a budget or step that is no number from 0, or no whole number of steps.
+        ValueError: a model that has no gradients.
         DivergedError: a gradient of the loss in the images is not finite.
 
     Examples:
@@ -55,10 +57,7 @@ def pgd(
         tensor([[0.2500, 0.7500, 1.0000]])
     """
     _require_norm(norm)
-    if eps < 0 or step_size < 0 or steps < 1:
-        raise ValueError(
-            f"expected eps >= 0, step_size >= 0 and steps >= 1, got {eps}, {step_size} and {steps}"
-        )
+    _require_numbers(steps=steps, eps=eps, step_size=step_size)
     if isinstance(model, nn.Module) and any(weight.is_inference() for weight in model.parameters()):
         raise ValueError("the model was made in torch.inference_mode and has no gradients; make it outside")
     with torch.inference_mode(False):
@@ -68,6 +67,14 @@ def pgd(
 def _require_norm(norm: str) -> None:
     if norm not in get_args(Norm):
         raise InputError(f"norm: expected {' or '.join(map(repr, get_args(Norm)))}, got {norm!r}")
+
+
+def _require_numbers(*, steps: object, **sizes: object) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1:
+        raise InputError(f"steps: expected a whole number from 1, got {steps!r}")
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+            raise InputError(f"{name}: expected a finite number from 0, got {value!r}")
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -135,10 +142,7 @@ class Attack:
 
     def __post_init__(self) -> None:
         _require_norm(self.norm)
-        for name, least in (("eps", 0), ("steps", 1), ("step_ratio", 0)):
-            value = getattr(self, name)
-            if not least <= value < math.inf:
-                raise InputError(f"{name}: expected a finite number from {least}, got {value!r}")
+        _require_numbers(steps=self.steps, eps=self.eps, step_ratio=self.step_ratio)
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial examples of all of ``x`` (N, ...) against ``model``, in bounded memory."""

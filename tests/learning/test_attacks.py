@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -185,9 +186,10 @@ def test_frozen_lets_no_gradient_into_the_parameters() -> None:
     ("options", "message"),
     [
         ({"norm": "l1"}, "^norm: expected 'linf' or 'l2', got 'l1'$"),
-        ({"eps": -0.1}, "steps >= 1, got -0.1, 0.1 and 1$"),
-        ({"step_size": -0.1}, "steps >= 1, got 0.1, -0.1 and 1$"),
-        ({"steps": 0}, "steps >= 1, got 0.1, 0.1 and 0$"),
+        ({"eps": -0.1}, "^eps: expected a finite number from 0, got -0.1$"),
+        ({"eps": None}, "^eps: expected a finite number from 0, got None$"),
+        ({"step_size": -0.1}, "^step_size: expected a finite number from 0, got -0.1$"),
+        ({"steps": 0}, "^steps: expected a whole number from 1, got 0$"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
@@ -332,10 +334,19 @@ def test_the_wanted_range_includes_its_ends(rates: list[float], chosen: float, i
         ({"norm": "l3"}, "norm: expected 'linf' or 'l2', got 'l3'"),
         ({"eps": -0.1}, "eps: expected a finite number from 0, got -0.1"),
         ({"eps": math.nan}, "eps: expected a finite number"),
-        ({"steps": 0}, "steps: expected a finite number from 1, got 0"),
+        ({"eps": math.inf}, "eps: expected a finite number"),
+        ({"eps": None}, "eps: expected a finite number from 0, got None"),
+        ({"eps": "0.1"}, "eps: expected a finite number from 0, got '0.1'"),
+        ({"steps": 0}, "steps: expected a whole number from 1, got 0"),
+        ({"steps": 1.5}, "steps: expected a whole number from 1, got 1.5"),
+        ({"steps": True}, "steps: expected a whole number from 1, got True"),
         ({"step_ratio": -1.0}, "step_ratio: expected a finite number from 0"),
     ],
 )
 def test_an_attack_that_is_none_is_refused_when_it_is_made(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Attack(**{"norm": "linf", "eps": 0.1, **given})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Attack("linf", np.float32(0.5), steps=np.int64(3)).steps == 3
