@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.storage import read_csv, read_json
 from fedml_spurious.common.words import counted
 from fedml_spurious.results.budgets import Budget, read_budgets
@@ -25,12 +26,12 @@ class OpenRun:
     Attributes:
         path: its folder.
         config: content of ``config.yaml``.
-        environment: content of ``environment.json``; empty where it is not there.
+        environment: content of ``environment.json``; empty where it is not there, or not what the run wrote.
         finished: the run with its rows; where it is unfinished, with those that are there; None without any.
         decisions: what tuning decided, by method.
         budgets: the attack's budgets, by the folder of the global model, such as ``fl0``.
         rounds: rows of ``rounds.csv``, by the folder of the global model.
-        missing: what the run lacks, a sentence each; empty where it is finished.
+        missing: what the run lacks, a sentence each; empty where it is finished and whole.
     """
 
     path: Path
@@ -47,16 +48,16 @@ def open_run(path: Path) -> OpenRun:
     """Read a run folder.
 
     Raises:
-        InputError: there is no such folder, it is no run, or a file is broken.
+        InputError: there is no such folder, it is no run, or a file that decides a number is broken.
     """
     require_run_folder(path)
-    environment = read_json(path / "environment.json") if (path / "environment.json").is_file() else {}
+    environment, missing = _environment(path)
     rounds = {
         found.parent.name: read_csv(found, grows=True) for found in sorted(path.glob("global/fl*/rounds.csv"))
     }
     if (path / "results.csv").is_file():
         run = load_run(path)
-        return OpenRun(path, run.config, environment, run, run.decisions, run.budgets, rounds, ())
+        return OpenRun(path, run.config, environment, run, run.decisions, run.budgets, rounds, missing)
     config = read_run_config(path / "config.yaml")
     budgets = read_budgets(path)
     decided = [found.parent.name for found in sorted(path.glob("tuning/*/decision.json"))]
@@ -65,8 +66,20 @@ def open_run(path: Path) -> OpenRun:
     rows = _rows_so_far(path, methods)
     found, source = fingerprints(path), data_source(path, config)
     run_so_far = FinishedRun(path, config, rows, decisions, budgets, found, source=source) if rows else None
-    missing = ("The run is unfinished; continue it with --resume.", *_missing(config, rounds, methods, rows))
+    unfinished = "The run is unfinished; continue it with --resume."
+    missing = (unfinished, *_missing(config, rounds, methods, rows), *missing)
     return OpenRun(path, config, environment, run_so_far, decisions, budgets, rounds, missing)
+
+
+def _environment(path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The environment, and what is said where it is not what the run wrote: no number depends on it."""
+    if not (path / "environment.json").is_file():
+        return {}, ()
+    try:
+        return read_json(path / "environment.json"), ()
+    except InputError:
+        left_out = "versions, the machine and settings that are at their default are left out"
+        return {}, (f"environment.json cannot be read, or was edited since the run wrote it; {left_out}.",)
 
 
 def _rows_so_far(path: Path, methods: list[str]) -> tuple[ClientResult, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,19 @@ def _instead(path: Path, wanted: str) -> str:
             return f"is {what}; give {give}"
     if is_sweep:
         return f"is the folder of a sweep of which no run has begun; give folders of {wanted}"
+    around = next((folder for folder in path.absolute().parents if _looks_like_a_run(folder)), None)
+    instead = f"folders of {wanted}" if around is None else f"the run around it, {around}"
+    splits = sorted(meta.name.removesuffix("_meta.json") for meta in path.glob("*_meta.json"))
+    if splits:
+        return f"holds the clients' split files of {', '.join(splits)}, and no run; give {instead}"
+    if around is not None:
+        return f"is inside a run folder; give {instead}"
     return f"is no run folder, it has no config.yaml; give folders of {wanted}"
+
+
+def _looks_like_a_run(folder: Path) -> bool:
+    """More than a file called ``config.yaml``, which other folders have too."""
+    return (folder / "config.yaml").is_file() and (folder / "global").is_dir()
 
 
 def data_source(path: Path, config: Mapping[str, Any]) -> str | None:
@@ -61,10 +74,9 @@ def data_source(path: Path, config: Mapping[str, Any]) -> str | None:
     Returns:
         The option ``source`` of the partition; None where it has none, or nothing tells.
     """
-    environment = path / "environment.json"
-    stored = read_json(environment).get(SOURCE) if environment.is_file() else None
+    stored = _of_environment(path / "environment.json")
     if stored is not None:
-        return str(stored)
+        return stored
     section = config.get("data_args", {})
     made = section.get("partition")
     if isinstance(made, dict):
@@ -72,6 +84,16 @@ def data_source(path: Path, config: Mapping[str, Any]) -> str | None:
         source = made.get("source") or ("digits" if section.get("raw") is None else "mnist")
         return str(source) if section.get("dataset") == "colored_mnist" else None
     return _of_split_files(section)
+
+
+def _of_environment(path: Path) -> str | None:
+    """What the environment says, edited or not: no number depends on it, and somebody may cut a name out."""
+    try:
+        stored = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    found = stored.get(SOURCE) if isinstance(stored, dict) else None
+    return None if found is None else str(found)
 
 
 def _of_split_files(section: Mapping[str, Any]) -> str | None:

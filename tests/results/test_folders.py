@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from finished_folders import constant, table, write_run
 
 from fedml_spurious.cli import main
+from fedml_spurious.common.checksums import keep_checksums
 from fedml_spurious.results.finished_run import load_run
 from fedml_spurious.results.paper import DIGITS
 
@@ -76,3 +77,34 @@ def test_split_files_that_tell_nothing_take_nothing_away(content: str, tmp_path:
     run = digits_run(tmp_path, "split files")
     (tmp_path / "splits" / "colored_mnist_meta.json").write_text(content)
     assert load_run(run).title == "MNIST"
+
+
+@pytest.mark.parametrize("content", ['{"data_source": "digits", "command": []}', "{", "[]", "[" * 10**5])
+def test_an_environment_that_was_edited_refuses_no_table_and_no_report(content: str, tmp_path: Path) -> None:
+    """No number depends on it; the checksum is that of the environment before."""
+    run = digits_run(tmp_path, "environment")
+    keep_checksums(run)
+    (run / "environment.json").write_text(content)
+    result = table(run)
+    assert result.exit_code == 0, result.output
+    assert load_run(run).title == (DIGITS if "digits" in content else "MNIST")
+    result = CliRunner().invoke(main, ["report", str(run)])
+    assert result.exit_code == 0, result.output
+    assert "environment.json cannot be read, or was edited" in (run / "report.html").read_text()
+
+
+def test_split_files_and_parts_of_a_run_are_not_taken_for_a_run(tmp_path: Path) -> None:
+    splits = tmp_path / "splits"
+    splits.mkdir()
+    (splits / "colored_mnist_meta.json").write_text("{}")
+    refused = table(splits)
+    assert refused.exit_code == 2
+    expected = "holds the clients' split files of colored_mnist, and no run; give folders of finished runs"
+    assert f"Error: {splits}: {expected}\n" == refused.output
+    (tmp_path / "config.yaml").write_text("theme: dark\n")  # of somebody else
+    assert table(splits).output == refused.output
+    run = write_run(tmp_path / "run", constant)
+    splits.rename(run / "data")
+    around = f"give the run around it, {run}\n"
+    assert table(run / "data").output.endswith(f"split files of colored_mnist, and no run; {around}")
+    assert table(run / "global" / "fl0").output.endswith(f"is inside a run folder; {around}")
