@@ -61,8 +61,12 @@ class AuditPart:
     download: Download
 
 
-def make_audits(runs: DatasetRuns) -> tuple[AuditPart, ...]:
+def make_audits(runs: DatasetRuns, names: Mapping[Path, str]) -> tuple[AuditPart, ...]:
     """The audits of the runs that have one.
+
+    Args:
+        runs: runs of one data set.
+        names: what the page calls each run, by its folder; no two are alike.
 
     Raises:
         InputError: a file is broken.
@@ -72,8 +76,8 @@ def make_audits(runs: DatasetRuns) -> tuple[AuditPart, ...]:
         stored = read_audit(run.path)
         if stored is None:
             continue
-        name = run.path.resolve().name
-        suffix = f"_{name}".replace("/", "_") if len(runs.runs) > 1 else ""
+        name = names[run.path]
+        suffix = f"_{name}".replace("/", "_") if len(names) > 1 else ""
         found.append(
             AuditPart(
                 stored,

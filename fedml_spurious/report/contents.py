@@ -153,11 +153,12 @@ def gather(runs: Sequence[OpenRun]) -> Page:
     """
     names = _names(runs)
     named = list(zip(names, runs, strict=True))
+    called = {run.path: name for name, run in named}
     tables = [
         DatasetTable.of(joined, "mean")
         for joined in join_runs([run.finished for run in runs if run.finished])
     ]
-    datasets = tuple(_data_part(table, several=len(tables) > 1) for table in tables)
+    datasets = tuple(_data_part(table, called, several=len(tables) > 1) for table in tables)
     figures, not_drawn = draw_figures([run.path for run in runs])
     curves = tuple(shown for name, run in named for shown in draw_curves(name, run.rounds))
     return Page(
@@ -194,14 +195,18 @@ def with_extras(page: Page, room: int) -> Page:
 
 
 def _names(runs: Sequence[OpenRun]) -> list[str]:
-    """Names of the folders, so that a page does not tell where they lie; whole paths where two are alike."""
-    names = [run.path.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+    """Names of the folders, so that a page does not tell where they lie; of two alike those above too."""
+    places = [run.path.resolve().parts for run in runs]
+    for length in range(1, max(map(len, places))):
+        names = ["/".join(parts[-length:]) for parts in places]
+        if len(set(names)) == len(names):
+            return names
+    return [str(run.path) for run in runs]
 
 
-def _data_part(table: DatasetTable, *, several: bool) -> DataPart:
+def _data_part(table: DatasetTable, names: Mapping[Path, str], *, several: bool) -> DataPart:
     metas = metas_of(open_splits(table.runs))
-    audits = make_audits(table.runs)
+    audits = make_audits(table.runs, names)
     explorer = make_explorer(table.runs, metas)
     if audits:
         explorer = with_verdicts(explorer, audits, own_clients=table.runs.own_clients)
@@ -212,16 +217,16 @@ def _data_part(table: DatasetTable, *, several: bool) -> DataPart:
         f": {title}" if several else "",
         headline(table),
         data_facts(f"{title} ({table.runs.dataset})", metas),
-        block(_without_places(table)),
+        block(_without_places(table, names)),
         audits,
         explorer,
         (Extra(),) * len(explorer.rows),
     )
 
 
-def _without_places(table: DatasetTable) -> DatasetTable:
+def _without_places(table: DatasetTable, names: Mapping[Path, str]) -> DatasetTable:
     """The same with names of folders for runs: a page does not change with where they lie."""
-    runs = tuple(replace(run, path=Path(run.path.resolve().name)) for run in table.runs.runs)
+    runs = tuple(replace(run, path=Path(names[run.path])) for run in table.runs.runs)
     return replace(table, runs=replace(table.runs, runs=runs))
 
 

@@ -74,7 +74,7 @@ def draw_curves(name: str, rounds: Mapping[str, Sequence[Mapping[str, str]]]) ->
     for seed, rows in rounds.items():
         if rows:
             title = f"Global model {seed}: accuracy and training loss over the rounds"
-            kind = FigureKind(f"training_{name}_{seed}", title, "", partial(_curves, rows))
+            kind = FigureKind(f"training_{name}_{seed}".replace("/", "_"), title, "", partial(_curves, rows))
             yield _show(kind.name, kind.title, draw_figure(kind, []))
 
 

@@ -24,6 +24,7 @@ SHORT = {MORE: MORE, NOT_MORE: "not more", CANNOT_SAY: CANNOT_SAY}
 BIASED_REFERENCE = 0.1
 """Disparity of the global model, by the probe, beyond which it is a biased reference."""
 
+_NEEDED = {"method", "fl_seed", "p_seed", "client", "verdict", "reason"}
 _LIMITS = "The audit finds no shortcut that nobody named or that all clients share; 'not more' is not 'fair'."
 _ORDERS_ONLY = (
     "Orders methods and epochs of this run; not in points, not comparable between runs; no evidence about "
@@ -131,14 +132,23 @@ def read_audit(folder: Path) -> StoredAudit | None:
     """Read the audit of a run; None where there is none.
 
     Raises:
-        InputError: a file of it is absent, broken, or not what the audit wrote.
+        InputError: a file of it is absent, broken, not what the audit wrote, or of models that are of no run.
     """
     if not (folder / AUDIT_SUMMARY).is_file():
         return None
     summary = read_stored(folder / AUDIT_SUMMARY, AuditSummary, expected="what an audit found")
     rows = read_csv(folder / AUDIT_ROWS)
-    if not rows or not {"method", "fl_seed", "client", "verdict", "reason"} <= rows[0].keys():
-        raise InputError(f"{folder / AUDIT_ROWS}: holds no rows of an audit; {remedy(folder / AUDIT_ROWS)}")
+    if not rows or not _NEEDED <= rows[0].keys():
+        lacking = ", ".join(sorted(_NEEDED - rows[0].keys())) if rows else "every row"
+        raise InputError(
+            f"{folder / AUDIT_ROWS}: holds no rows of an audit (it lacks {lacking}); "
+            f"{remedy(folder / AUDIT_ROWS)}"
+        )
+    if not all(row["fl_seed"].isdecimal() for row in rows):
+        raise InputError(
+            f"{folder / AUDIT_ROWS}: is the audit of models that are of no run (its rows name no seeds); "
+            f"move {', '.join(AUDIT_FILES)} to another folder, or {remedy(folder / AUDIT_ROWS)}"
+        )
     picture = folder / AUDIT_PICTURE
     return StoredAudit(summary, rows, read_unchanged(picture) if picture.is_file() else b"")
 

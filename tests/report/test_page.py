@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from sklearn.metrics import mutual_info_score
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.cli import main
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.storage import write_csv
 from fedml_spurious.common.yaml_files import read_yaml
 from fedml_spurious.figures.drawing import Drawing, FigureKind, new_figure
 from fedml_spurious.figures.registry import FIGURES
@@ -284,6 +286,52 @@ def test_runs_of_two_data_sets_have_their_own_sections(tmp_path: Path) -> None:
     anchors = [section["id"] for section in Elements(page).all("section")]
     assert {"clients-colored_mnist", "clients-celeba_real"} <= set(anchors)
     assert {"config_colored_mnist.yaml", "config_celeba_real.yaml"} <= downloads(page).keys()
+
+
+def test_runs_whose_folders_have_one_name_are_told_apart(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / sweep / "fl0", constant, fl_seeds=(seed,)) for seed, sweep in enumerate("ab")
+    ]
+    for run in runs:
+        write_audit(run)
+    page = make_page(runs)
+    moved = [shutil.copytree(run, tmp_path / "elsewhere" / run.relative_to(tmp_path)) for run in runs]
+    assert make_page(moved) == page
+    for name in ("a/fl0", "b/fl0"):
+        assert f"Audit of {name} (probe colour" in page
+        assert f"Configuration of {name}<" in page
+    links = Elements(page).all("a")
+    files = {(link["download"], link["href"]) for link in links if "download" in link}
+    names = [name for name, _ in files]
+    assert len(names) == len(set(names))  # a name has one content
+    assert {"audit_a_fl0.csv", "audit_b_fl0.csv"} <= set(names)
+
+
+def _without_column(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name != "p_seed"} for row in rows]
+
+
+def _of_no_run(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [row | {"fl_seed": "", "p_seed": ""} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (_without_column, "audit.csv: holds no rows of an audit (it lacks p_seed); audit the run again"),
+        (_of_no_run, "audit.csv: is the audit of models that are of no run (its rows name no seeds); move"),
+    ],
+)
+def test_an_audit_that_is_not_of_the_run_is_one_message(
+    change: Callable[[list[dict[str, str]]], list[dict[str, str]]], expected: str, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", constant)
+    write_audit(run)
+    rows = change(read_rows(run / "audit.csv"))
+    write_csv(run / "audit.csv", tuple(rows[0]), rows)
+    code, output = report(run)
+    assert code == 2, output
+    assert expected in output
 
 
 def test_the_decision_trail_is_in_the_page(tmp_path: Path) -> None:
