@@ -57,10 +57,17 @@ def test_a_probe_of_half_strength_says_more_of_none_that_is_not(biased: Path) ->
 
 
 def test_where_colours_conflict_nobody_is_said_to_rely_more(tmp_path: Path) -> None:
-    data = colored(tmp_path / "data", bias_conflicting_fraction=0.8)
-    summary, rows = audited(personalized(data, tmp_path / "run"), "--probe", "colour", "--truth")
-    assert of_ft(summary)["verdict"] != MORE
+    run = personalized(colored(tmp_path / "data", bias_conflicting_fraction=0.8), tmp_path / "run")
+    summary, rows = audited(run, "--probe", "colour", "--truth")
+    found = of_ft(summary)
+    assert found["verdict"] != MORE
     assert MORE not in {row["verdict"] for row in rows}
+    assert found["delta"]["value"] == pytest.approx(found["truth"]["delta"], abs=0.05)
+    # Not because it cannot say: with a tolerance beyond the true rise it says that there is not more.
+    wide = found["truth"]["delta"] + 0.15
+    summary, rows = audited(run, "--probe", "colour", "--tolerance", f"{wide:.3f}")
+    assert of_ft(summary)["verdict"] == NOT_MORE
+    assert NOT_MORE in {row["verdict"] for row in rows}
 
 
 def test_one_colour_map_for_all_is_a_biased_reference(tmp_path: Path) -> None:
