@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import resource
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 from loky import cpu_count
 
-_CGROUPS = Path("/sys/fs/cgroup")
-# Limit, what is used of it, and the files' pages among that, which are given back; of cgroups 2 and 1.
+_CGROUPS, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# Controller, limit, what is used, and the files' pages among that, which are given back; of cgroups 2 and 1.
 _CGROUP_FILES = (
-    ("memory.max", "memory.current", "inactive_file"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
@@ -28,23 +28,40 @@ def describe_cores() -> str:
     return f"{usable} of {there} cores (affinity or cgroup)" if usable < there else f"{usable} cores"
 
 
-def free_memory(cgroups: Path = _CGROUPS) -> int:
-    """Bytes that processes here can still take: of the machine, or of their cgroup where that is less.
+def free_memory(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
+    """Bytes that processes here can still take: of the machine, or of a cgroup where that is less.
 
     Args:
-        cgroups: where cgroups are mounted, this process's at the top, as in a container.
+        cgroups: where cgroups are mounted.
+        membership: says in which of them this process is; in a container it is the one at the top.
     """
     available = int(psutil.virtual_memory().available)
-    return min([available, *_left_in_cgroups(cgroups)])
+    return min([available, *_left_in_cgroups(cgroups, membership)])
 
 
-def _left_in_cgroups(cgroups: Path) -> list[int]:
+def _left_in_cgroups(cgroups: Path, membership: Path) -> list[int]:
     left = []
-    for limit_name, usage_name, pages in _CGROUP_FILES:
-        limit, usage = (_number(cgroups / name) for name in (limit_name, usage_name))
-        if limit is not None and usage is not None:
-            left.append(max(0, limit - usage + _pages(cgroups / usage_name, pages)))
+    for controller, limit_name, usage_name, pages in _CGROUP_FILES:
+        own = _own_cgroup(membership, controller)
+        for place in (own, *own.parents):
+            folder = cgroups / controller / place
+            limit, usage = (_number(folder / name) for name in (limit_name, usage_name))
+            if limit is not None and usage is not None:
+                left.append(max(0, limit - usage + _pages(folder / usage_name, pages)))
     return left
+
+
+def _own_cgroup(membership: Path, controller: str) -> PurePosixPath:
+    """The cgroup of this process, below where they are mounted; the top where nobody says."""
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return PurePosixPath()
+    for line in lines:  # as in 0::/user.slice, or 4:memory:/jobs/7
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return PurePosixPath(path.lstrip("/"))
+    return PurePosixPath()
 
 
 def _number(path: Path) -> int | None:
