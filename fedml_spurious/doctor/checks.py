@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.machine import cores, describe_cores, free_memory, used_memory
+from fedml_spurious.common.programs import find_program
 from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.doctor.estimate import Estimate, Processes
@@ -74,27 +76,15 @@ def check_surroundings(settings: Settings, output: Path, processes: Processes, f
             f"packages: comm_args.backend {backend} needs {', '.join(absent)}; install what it needs with "
             f"pip install 'fedml_spurious[{extra}]', or set comm_args.backend=sp"
         )
-    if backend == "MPI":
-        _check_mpirun(processes, found)
-    if backend == "GRPC":
-        found.check(lambda: _check_ports(settings))
-    found.check(lambda: _check_output(output, settings))
-    _check_cores(processes, found)
-
-
-def _check_mpirun(processes: Processes, found: Findings) -> None:
-    beside_python = Path(sys.executable).with_name("mpirun")
-    if shutil.which("mpirun") is None and not beside_python.is_file():
+    if backend == "MPI" and find_program("mpirun") is None:
         found.lacks(
             "MPI: there is no mpirun on the PATH; pip install 'fedml_spurious[mpi]' brings one, or set "
             "comm_args.backend=sp"
         )
-    if os.geteuid() == 0:
-        found.doubts.append("MPI: Open MPI refuses to run as root; add --allow-run-as-root to mpirun")
-    if processes.size > cores():
-        found.doubts.append(
-            f"MPI: {counted(processes.size, 'process')} on {describe_cores()}; add --oversubscribe to mpirun"
-        )
+    if backend == "GRPC":
+        found.check(lambda: _check_ports(settings))
+    found.check(lambda: _check_output(output, settings))
+    _check_cores(processes, found)
 
 
 def _check_ports(settings: Settings) -> None:
@@ -143,9 +133,23 @@ def check_weights(settings: Settings, data: SplitFolder, found: Findings) -> boo
 
 
 def check_space(
-    estimate: Estimate, output: Path, device: torch.device, processes: Processes, found: Findings
+    settings: Settings,
+    estimate: Estimate,
+    output: Path,
+    device: torch.device,
+    processes: Processes,
+    found: Findings,
 ) -> None:
-    """Whether memory, disk and GPU have room for what the run will take."""
+    """Whether memory, disk and GPU have room for what the run will take.
+
+    Args:
+        settings: settings of the run.
+        estimate: what it will take.
+        output: folder of the run.
+        device: where it computes.
+        processes: how many there are.
+        found: gets what is wrong.
+    """
     free = free_memory() + used_memory()  # what the doctor has is the run's when it has ended
     if estimate.memory.middle > free:
         fewer = "start fewer processes, " if processes.size > 1 else ""
@@ -165,14 +169,23 @@ def check_space(
             f"{output}; free some, or give an --output on another disk"
         )
     if estimate.gpu:
-        _check_gpu(estimate.gpu, device, processes, found)
+        _check_gpu(estimate.gpu * _on_one_gpu(settings, processes), device, found)
 
 
-def _check_gpu(needed: int, device: torch.device, processes: Processes, found: Findings) -> None:
-    """All workers are taken to share one."""
-    there, needed = torch.cuda.mem_get_info(device)[1], needed * max(1, processes.size - 1)
-    if needed > there:
+def _on_one_gpu(settings: Settings, processes: Processes) -> int:
+    """The most processes that share a GPU."""
+    named = settings.device_args.worker_gpus
+    if processes.size == 1 or named is None:
+        return max(1, processes.size - 1)
+    return max(Counter(islice(cycle(named), processes.size - 1)).values())
+
+
+def _check_gpu(needed: int, device: torch.device, found: Findings) -> None:
+    # What the doctor has is the run's when it has ended.
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    if needed > free:
         found.lacks(
-            f"GPU: the run takes about {size(needed)} of its memory, and it has {size(there)}; lower "
-            "the batch sizes or model_args.fc_width, or name several in device_args.worker_gpus"
+            f"GPU: the run takes about {size(needed)} of its memory, and {size(free)} are free; lower the "
+            "batch sizes or model_args.fc_width, let fewer workers share it (device_args.worker_gpus), or "
+            "end other programs on it"
         )

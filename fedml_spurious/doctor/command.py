@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from fedml_spurious.common.machine import describe_cores, free_memory
+from fedml_spurious.common.programs import find_program, mpirun_words
 from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.doctor.checks import Findings, free_disk
@@ -16,6 +17,7 @@ from fedml_spurious.doctor.estimate import Estimate, Processes, between
 from fedml_spurious.doctor.examination import Examination, examine
 from fedml_spurious.doctor.spans import duration, size
 from fedml_spurious.experiment.personalization_step import describe_plan, describe_recordings
+from fedml_spurious.fedml_adapter.processes.ranks import grpc_addresses
 
 
 def show_doctor(settings: Settings, config: str, overrides: Sequence[str], output: Path) -> bool:
@@ -38,7 +40,7 @@ def show_doctor(settings: Settings, config: str, overrides: Sequence[str], outpu
     if examined.found.missing:
         click.echo("It cannot be run yet.")
         return False
-    click.echo(f"It can be run: {_command(settings, config, overrides, output, examined.processes)}")
+    _show_start(settings, config, overrides, output, examined.processes)
     return True
 
 
@@ -81,13 +83,21 @@ def _show_costs(cost: Estimate, output: Path, processes: Processes) -> None:
     click.echo(f"  {'run folder':<17} {between(size, cost.disk)}; {size(free_disk(output))} are free")
 
 
-def _command(
+def _show_start(
     settings: Settings, config: str, overrides: Sequence[str], output: Path, processes: Processes
-) -> str:
-    """What starts the run."""
-    sets = "".join(f" --set {shlex.quote(item)}" for item in overrides)
-    command = f"fedml-spurious run --cf {shlex.quote(config)}{sets} --output {shlex.quote(str(output))}"
-    backend = settings.comm_args.backend
-    if backend == "MPI":
-        return f"mpirun -np {processes.size} {command}"
-    return f"{command} --rank N --role ROLE" if backend == "GRPC" else command
+) -> None:
+    """What starts the run here, word for word."""
+    program = find_program("fedml-spurious") or "fedml-spurious"
+    words = [program, "run", "--cf", config, *(part for one in overrides for part in ("--set", one))]
+    words += ["--output", str(output)]
+    if settings.comm_args.backend == "MPI":
+        words = [*mpirun_words(processes.size, processes.threads), *words]
+    command = shlex.join(words)
+    if settings.comm_args.backend != "GRPC":
+        click.echo(f"It can be run: {command}")
+        return
+    click.echo("It can be run, each of these in a terminal of its own:")
+    hosts = [host for host, _ in grpc_addresses(settings)]
+    for rank, host in enumerate(hosts):
+        there = f"  # on {host}" if len(set(hosts)) > 1 else ""
+        click.echo(f"  {command} --rank {rank} --role {'client' if rank else 'server'}{there}")

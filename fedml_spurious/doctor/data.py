@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,13 +12,19 @@ from pathlib import Path
 
 from data_partition.partition import Raw
 from data_partition.registry import PARTITIONS
-from data_partition.split_files.federation import Federation, ImageReader, write_federation
+from data_partition.split_files.federation import (
+    Federation,
+    ImageReader,
+    PlannedClient,
+    PlannedSamples,
+    write_federation,
+)
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.advice import advising_a_run
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.inputs import SplitsBySeed
 
-_WRITTEN = 1000  # images or more, in all splits of the clients that are written to see what it takes
+_WRITTEN = 1000  # images or little more, in all splits of the clients, are written to see what it takes
 
 
 @dataclass(frozen=True)
@@ -70,11 +77,13 @@ def foresee_data(
 
 
 def _write_few(federation: Federation, out: Path, clock: Callable[[], float]) -> SplitFiles:
-    """Write the first clients, and take all to be like them."""
+    """Write some images of the first clients, and take all to be like them."""
     sizes = [sum(len(samples.rows) for samples in one.splits.values()) for one in federation.clients]
     count = next((number for number in range(1, len(sizes)) if sum(sizes[:number]) >= _WRITTEN), len(sizes))
-    few, images = federation.clients[:count], federation.images
-    if images is None or not sum(sizes[:count]):
+    keep = min(1.0, _WRITTEN / max(1, sum(sizes[:count])))
+    few, images = [_part(client, keep) for client in federation.clients[:count]], federation.images
+    written = sum(len(samples.rows) for client in few for samples in client.splits.values())
+    if images is None or not written:
         return SplitFiles()
 
     @contextmanager
@@ -84,6 +93,15 @@ def _write_few(federation: Federation, out: Path, clock: Callable[[], float]) ->
 
     began = clock()
     write_federation(replace(federation, clients=few, images=first), out)
-    share = sum(sizes) / sum(sizes[:count])
+    share = sum(sizes) / written
     nbytes = sum(path.stat().st_size for path in out.iterdir())
     return SplitFiles((clock() - began) * share, nbytes * share)
+
+
+def _part(client: PlannedClient, keep: float) -> PlannedClient:
+    """A client with a share of its samples in every split, at least one of each."""
+    splits = {}
+    for split, samples in client.splits.items():
+        count = math.ceil(len(samples.rows) * keep)
+        splits[split] = PlannedSamples(samples.rows[:count], samples.label[:count], samples.spurious[:count])
+    return replace(client, splits=splits)

@@ -20,6 +20,7 @@ from fedml_spurious.config.settings import Settings
 from fedml_spurious.doctor.checks import Findings, check_space, check_surroundings, check_weights
 from fedml_spurious.doctor.data import SplitFiles, foresee_data
 from fedml_spurious.doctor.estimate import Estimate, Processes, estimate
+from fedml_spurious.doctor.memory import memory_suffices
 from fedml_spurious.experiment.device import choose_device
 from fedml_spurious.experiment.inputs import SplitsBySeed, check_data
 from fedml_spurious.experiment.personalization_step import ClientsBySeed
@@ -85,18 +86,27 @@ def examine(settings: Settings, output: Path, clock: Clock = time.perf_counter) 
         output: folder of the run.
         clock: tells the time in seconds.
     """
-    found, cost = Findings(), None
-    with log_to(logging.NullHandler()), private_folder() as place, scratch_folder(place):
-        ready = _import_fedml(found)
-        device, size = _find_device(settings, found), _size(settings)
-        processes = Processes(size, _threads(settings, size), ready)
-        check_surroundings(settings, output, processes, found)
-        data = _find_data(settings, size, device or torch.device("cpu"), found, clock)
-        if data is not None and device is not None and check_weights(settings, data.first, found):
-            processes = replace(processes, end=_end(settings, clock))
-            cost = _find_costs(settings, data, device, processes, found, clock)
-            if cost is not None:
-                check_space(cost, output, device, processes, found)
+    found, data, cost, size = Findings(), None, None, _size(settings)
+    device, threads = _find_device(settings, found), _threads(settings, size)
+    processes = Processes(size, threads)
+    try:
+        with log_to(logging.NullHandler()), private_folder() as place, scratch_folder(place):
+            processes = replace(processes, start=_import_fedml(found))
+            check_surroundings(settings, output, processes, found)
+            data = _find_data(settings, size, device or torch.device("cpu"), found, clock)
+            if data is not None and device is not None and check_weights(settings, data.first, found):
+                processes = replace(processes, end=_end(settings, clock))
+                cost = _find_costs(settings, data, device, processes, found, clock)
+                if cost is not None:
+                    check_space(settings, cost, output, device, processes, found)
+    except PermissionError:  # of the user's own files, which say themselves where
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        found.lacks(
+            f"disk: temporary files cannot be written ({where}{error.strerror or error}); free space there, "
+            "or name another folder in the environment variable TMPDIR"
+        )
     return Examination(processes, device, data, cost, found)
 
 
@@ -151,7 +161,8 @@ def _find_data(
     with tempfile.TemporaryDirectory() as scratch:
         try:
             data, files = foresee_data(settings, Path(scratch), clock)
-            clients = check_data(settings, data, device)
+            with memory_suffices():
+                clients = check_data(settings, data, device)
             check_recordings(settings, data)
             if settings.common_args.training_type == "cross_silo":
                 silo_of_clients(settings, data[settings.fl_seeds[0]].client_ids, size)

@@ -11,6 +11,7 @@ from fedml_spurious.common.errors import RunError
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.doctor.data import SplitFiles
 from fedml_spurious.doctor.estimate import Processes, estimate
+from fedml_spurious.doctor.memory import OutOfMemoryError
 from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.personalization_step import ClientsBySeed
 
@@ -46,8 +47,13 @@ def foretell(
             SplitFiles(nbytes=nbytes),
             own_methods=False,
         ).line()
+    except OutOfMemoryError as error:
+        return f"No estimate: {error}"
     except RunError:  # where the run comes to the same, it says so with all that it knows
         return ""
     except Exception:  # whatever is wrong with an estimate, the run is to go on
         logger.warning("what the run will cost could not be estimated", exc_info=True)
         return ""
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # the run has a GPU as it would have found it

@@ -13,6 +13,7 @@ from fedml_spurious.doctor.speeds import Machine, Speeds
 from fedml_spurious.personalization import GLOBAL
 
 _COPIES = 12  # of the weights, that the server of several processes holds: sums in double precision, messages
+_PASSES = Span(1, 1.5, 2.5)  # of a batch at the same time: one, or two where there are adversarial examples
 _TEXT_BYTES = 60_000  # of tables, log and descriptions
 _REPORT_BYTES = 400_000
 _FLOAT_BYTES = 4
@@ -22,11 +23,12 @@ def peak_memory(
     settings: Settings, data: SplitFolder, clients: Sequence[str], speeds: Speeds, machine: Machine
 ) -> tuple[Span, Span]:
     """Bytes of the largest process, and of all processes at the same time."""
-    worker = machine.peak + _samples_in_memory(settings, data, clients)
+    worker = Span.of(machine.peak + _samples_in_memory(settings, data, clients))
+    worker += _PASSES * speeds.unseen_bytes
     if machine.size == 1:
-        return Span.of(worker), Span.of(worker)
-    server = machine.base + _COPIES * speeds.weights
-    return Span.of(max(worker, server)), Span.of(machine.workers * worker + server)
+        return worker, worker
+    server = Span.of(machine.base + _COPIES * speeds.weights)
+    return max(worker, server, key=lambda span: span.middle), worker * machine.workers + server
 
 
 def _samples_in_memory(settings: Settings, data: SplitFolder, clients: Sequence[str]) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Speeds:
         weights: bytes of the network's state.
         norms: number of BatchNorm layers with running statistics.
         row_bytes: what a kept result takes of the disk.
+        unseen_bytes: what a training pass on the largest batch keeps beyond one on the batch that was timed.
         gpu_bytes: the most memory of the GPU.
     """
 
@@ -59,6 +62,7 @@ class Speeds:
     weights: int
     norms: int = 0
     row_bytes: int = 0
+    unseen_bytes: int = 0
     gpu_bytes: int = 0
 
 
@@ -83,3 +87,9 @@ class Machine:
     end: float
     base: int
     peak: int
+
+
+def middle(times: Sequence[float]) -> float:
+    """Of the steps between some times the median, the first step left out where there are others."""
+    steps = [after - before for before, after in pairwise(times)]
+    return statistics.median(steps[1:] or steps)

@@ -1,18 +1,17 @@
 """Timed steps: what the parts of a run take here, with the real network and methods, on made-up images.
 
 Everything that is done here a run does too, with batches as large, so that this process needs as much memory
-as the run will. Learning rates are tiny: how long a step takes does not depend on them, and nothing diverges.
+as the run will; of very large batches and clients a part, and the rest is in proportion. Learning rates are
+tiny: how long a step takes does not depend on them, and nothing diverges.
 """
 
 from __future__ import annotations
 
 import copy
 import pickle
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -21,15 +20,13 @@ from torch import Tensor
 from data_partition.split_files.diagnostics import client_shortcuts
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.blame import users_code
-from fedml_spurious.common.checksums import keep_checksums
 from fedml_spurious.common.errors import DivergedError
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.doctor.made_up import made_up_row, shortened
-from fedml_spurious.doctor.speeds import MethodSpeed, Speeds
+from fedml_spurious.doctor.made_up import shortened
+from fedml_spurious.doctor.memory import bytes_of_an_image, memory_suffices
+from fedml_spurious.doctor.speeds import MethodSpeed, Speeds, middle
+from fedml_spurious.doctor.storing import time_rows
 from fedml_spurious.experiment.inputs import initial_network
-from fedml_spurious.experiment.result_key import Outcome, ResultKey
-from fedml_spurious.experiment.result_store import ResultStore
-from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.fedml_adapter.processes.wire import sum_to_plain, to_plain
 from fedml_spurious.learning.attacks import ATTACK_BATCH
 from fedml_spurious.learning.batchnorm import layers_in_forward_order
@@ -46,7 +43,7 @@ from fedml_spurious.personalization.options import BUILT_IN, MethodSettings
 
 _RATE = 1e-6
 _LONG = 0.3  # seconds; what takes longer is timed once
-_ROWS = 3
+_MOST_ON_CPU, _MOST_ON_GPU = 256, 2048  # images of a batch or of a validation set; more are not made up
 
 
 def time_steps(
@@ -74,9 +71,10 @@ def time_steps(
             to be as slow as the slowest of the others.
 
     Raises:
-        RunError: a network or a method of the user's own fails.
+        RunError: a network or a method of the user's own fails, or there is not enough memory.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), memory_suffices():
         trial = _Trial(settings, data, clients, device, scratch, clock, batches)
         return trial.speeds(own_methods=own_methods)
 
@@ -95,6 +93,8 @@ class _Trial:
         self.settings, self.data, self.clients, self.device = settings, data, clients, device
         self.scratch, self._clock, self.batches = scratch, clock, batches
         self.fl_seed, self.on_gpu = settings.fl_seeds[0], device.type == "cuda"
+        self.most = _MOST_ON_GPU if self.on_gpu else _MOST_ON_CPU
+        self.fixed = 1.0
         self.model = initial_network(settings, data, self.fl_seed).to(device)
 
     def now(self) -> float:
@@ -118,10 +118,11 @@ class _Trial:
             torch.cuda.reset_peak_memory_stats(self.device)
         with users_code("timed steps of the network"):
             batch, fixed = self._federated()
+            unseen = self._unseen_bytes()
             client, average, message = self._averaging()
             evaluation, attack = self._looking()
         save = self.seconds(lambda: save_tensors(self.scratch / "model.pt", copy_state(self.model)))
-        row, row_bytes = self._rows()
+        row, row_bytes = time_rows(self.data.name, self.scratch / "rows", self.now)
         return Speeds(
             batch=batch,
             fixed=fixed,
@@ -136,7 +137,8 @@ class _Trial:
             weights=sum(value.nbytes for value in self.model.state_dict().values()),
             norms=len(layers_in_forward_order(self.model, self.data.image_shape)),
             row_bytes=row_bytes,
-            gpu_bytes=torch.cuda.max_memory_reserved(self.device) if self.on_gpu else 0,
+            unseen_bytes=0 if self.on_gpu else unseen,
+            gpu_bytes=torch.cuda.max_memory_reserved(self.device) + unseen if self.on_gpu else 0,
         )
 
     def samples(self, count: int) -> Labelled:
@@ -146,23 +148,41 @@ class _Trial:
     def largest(self, split: str, clients: Sequence[str] | None = None) -> int:
         return max(self.data.count(one, split) for one in clients or self.data.client_ids)
 
+    def seen(self, batch_size: int, clients: Sequence[str] | None = None) -> int:
+        """Images of the batch that is timed for one of this size."""
+        return min(batch_size, self.largest("train", clients), self.most)
+
+    def longer(self, seen: int, batch_size: int) -> float:
+        """How many times as long as the batch that was timed one of this size takes."""
+        return self.fixed + (1 - self.fixed) * batch_size / seen
+
     def _federated(self) -> tuple[float, float]:
         training = replace(self.settings.train_args.local_training(), epochs=1, learning_rate=_RATE)
-        full = min(training.batch_size, self.largest("train"))
-        batch = self._batch(training, full)
-        small = max(2, full // 4)
-        if small >= full:
-            return batch, 1.0
-        # A straight line through both: what is left of it at no images.
-        short = min(self._batch(training, small), batch)
-        return batch, max(0.0, (short * full - batch * small) / (full - small)) / batch if batch else 1.0
+        full = self.seen(training.batch_size)
+        batch, small = self._batch(training, full), max(2, full // 4)
+        if small < full and batch:
+            # A straight line through both: what is left of it at no images.
+            short = min(self._batch(training, small), batch)
+            self.fixed = max(0.0, (short * full - batch * small) / (full - small)) / batch
+        times = self.longer(full, training.batch_size)
+        return batch * times, self.fixed / times
+
+    def _unseen_bytes(self) -> int:
+        """What the largest batch of the run keeps beyond what the timed one does."""
+        federated, personal = self.settings.train_args.batch_size, self.settings.fine_tuning().batch_size
+        largest = max(
+            min(federated, self.largest("train")), min(personal, self.largest("train", self.clients))
+        )
+        if largest <= self.most:
+            return 0
+        return round((largest - self.most) * bytes_of_an_image(self.model, self.samples(self.most // 8)))
 
     def _batch(self, training: LocalTraining, size: int) -> float:
         samples, training = self.samples(size * self.batches), replace(training, batch_size=size)
         times = [self.now()]
         for _ in update_locally(self.model, samples.x, samples.y, training, seed=0, round_index=0, client=0):
             times.append(self.now())  # the step is what takes time
-        return _middle(times)
+        return middle(times)
 
     def _averaging(self) -> tuple[float, float, float]:
         state, alone = clone_state(self.model), self.settings.comm_args.backend == "sp"
@@ -187,31 +207,14 @@ class _Trial:
         return (*seconds, self.seconds(lambda: pickle.loads(pickle.dumps(plain))))
 
     def _looking(self) -> tuple[float, float]:
-        looked_at = min(EVALUATION_BATCH, max(1, self.largest("test"), self.largest("test_bc")))
+        largest = max(self.largest(split) for split in ("test", "test_bc", "val"))
+        looked_at = min(EVALUATION_BATCH, max(1, largest))
         seen = self.samples(looked_at)
         evaluation = self.seconds(lambda: evaluate(self.model, seen.x, seen.y)) / looked_at
         attacked = self.samples(min(ATTACK_BATCH, max(self.largest("train", self.clients), 1)))
         step = replace(self.settings.attack_args.attack(self.settings.attack_args.eps), steps=1)
         attack = self.seconds(lambda: step(self.model, attacked.x, attacked.y)) / len(attacked)
         return evaluation, attack
-
-    def _rows(self) -> tuple[float, int]:
-        """What it takes to keep results, each on the disk when the next one begins."""
-        place = self.scratch / "rows"
-        place.mkdir()
-        keep_checksums(place)
-        folder = RunFolder(place)
-        store = ResultStore(folder)
-        sizes, times = [0], [self.now()]
-        for number in range(_ROWS):
-            row = made_up_row(self.data.name, f"{number:04d}")
-            store.add(ResultKey("ft", 0, 0, row.client, MethodSettings()), Outcome(row, row))
-            folder.note(
-                "client", method="ft", fl_seed=0, p_seed=0, client=row.client, options={}, seconds=0.1
-            )
-            times.append(self.now())
-            sizes.append(sum(path.stat().st_size for path in place.rglob("*") if path.is_file()))
-        return _middle(times), sizes[-1] - sizes[-2]
 
     def _methods(self, batch: float, *, own_methods: bool) -> dict[str, MethodSpeed]:
         found, untimed = {}, []
@@ -242,16 +245,19 @@ class _Trial:
         ended = self.now()
         made = vars(view.adversarial)
         attacks = "train_x" in made, "val" in made
-        count = -(-len(view.train) // view.training.batch_size)
+        size = view.training.batch_size
+        count, longer = -(-len(view.train) // size), self.longer(size, self.settings.fine_tuning().batch_size)
         if len(times) < 2:  # a method of the user's own that tells nothing
-            return MethodSpeed(0.0, (ended - began) / count, 0.0, *attacks)
-        return MethodSpeed(times[0] - began, _middle(times), ended - times[-1], *attacks)
+            return MethodSpeed(0.0, longer * (ended - began) / count, 0.0, *attacks)
+        more = self.largest("val", self.clients) / max(1, len(view.val))
+        return MethodSpeed(times[0] - began, longer * middle(times), more * (ended - times[-1]), *attacks)
 
     def _view(self) -> ClientView:
-        """A made-up client that is as large as the largest, but for few training samples."""
+        """A made-up client with samples as the largest has, but few of them."""
         training = self.settings.fine_tuning()
-        size = min(training.batch_size, self.largest("train", self.clients))
-        train, val = self.samples(size * self.batches), self.samples(self.largest("val", self.clients))
+        size = self.seen(training.batch_size, self.clients)
+        train = self.samples(size * self.batches)
+        val = self.samples(min(self.most, self.largest("val", self.clients)))
         attack = replace(self.settings.attack_args.attack(self.settings.attack_args.eps), steps=1)
         return ClientView(
             client=0,
@@ -274,9 +280,3 @@ class _Trial:
         aligned = torch.ones(count, dtype=torch.bool, device=self.device)
         aligned[::2] = not found
         return aligned
-
-
-def _middle(times: Sequence[float]) -> float:
-    """Of the steps between some times the median, the first step left out where there are others."""
-    steps = [after - before for before, after in pairwise(times)]
-    return statistics.median(steps[1:] or steps)
