@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from fedml_spurious.common.allocator import reuse_freed_memory
 from fedml_spurious.common.cli_errors import WRONG_INPUT, Command, friendly
 from fedml_spurious.common.ends import how_it_ended
 from fedml_spurious.common.streams import forgiving_streams, take_loss
+from fedml_spurious.common.threads import share_cores
 from fedml_spurious.common.version import __version__
 
 
@@ -80,7 +80,7 @@ def run(
 
     Several processes: start it with `mpirun -np N`, and add `--set comm_args.backend=MPI`.
     """
-    _share_cores()
+    share_cores()
     reuse_freed_memory()
     # Late: --help does without them.
     from fedml_spurious.config.file import find_config, load_settings
@@ -103,19 +103,20 @@ def run(
     from fedml_spurious.experiment.device import choose_device
     from fedml_spurious.experiment.run import run_experiment
     from fedml_spurious.fedml_adapter.local_workers import local_workers
+    from fedml_spurious.fedml_adapter.processes.job import Job
     from fedml_spurious.fedml_adapter.processes.launch import run_rank
 
     console = Console(stderr=True)
     if process is not None:
-        run_rank(
+        lead = partial(
+            run_experiment,
             settings,
             folder,
-            process,
             resume=resume,
             console=console,
-            resume_command=resume_command,
             foretell=partial(foretell, size=process.size),
         )
+        run_rank(settings, folder, process, Job(resume_command), lead)
         return
     device = choose_device(settings)
     start_workers = partial(local_workers, settings, device)
@@ -135,16 +136,6 @@ def run(
         raise click.exceptions.Exit(status) from None
 
 
-def _share_cores() -> None:
-    """Let threads that wait for each other sleep early; read by libgomp when torch loads it.
-
-    Otherwise two runs on the same cores keep each other from working: two runs of two threads each took 208 s
-    on two cores instead of 55 s. A run that was alone was 4 % faster without this.
-    """
-    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
-        os.environ["GOMP_SPINCOUNT"] = "1000"
-
-
 @main.command()
 @_config_option(help="YAML file, or the name of one that ships with the package.")
 @_set_option(help="Replace a value; may be repeated.")
@@ -155,7 +146,7 @@ def doctor(config: str, overrides: tuple[str, ...], output: str | None) -> None:
 
     A few steps of the real network are timed; nothing is written. Exit status 2 where it cannot be run.
     """
-    _share_cores()
+    share_cores()
     reuse_freed_memory()
     # Late: --help does without them.
     from fedml_spurious.config.file import find_config, load_settings
@@ -261,7 +252,7 @@ def sweep(config: str, grid: tuple[str, ...], overrides: tuple[str, ...], out: s
 
     The same command goes on where it stopped; values may be added to the grid.
     """
-    _share_cores()
+    share_cores()
     # Torch takes seconds to import, which --help must not wait for; and it reads what was set just now.
     from rich.console import Console
 

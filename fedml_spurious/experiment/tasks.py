@@ -53,6 +53,7 @@ class Task(Protocol):
 
 
 TaskT = TypeVar("TaskT", bound=Task)
+GivenT = TypeVar("GivenT")
 
 
 @travels
@@ -166,6 +167,7 @@ class TaskRunner:
         data: client split files by federated seed.
         device: where to compute.
         silo_store: where a silo keeps the personal models of its clients; None where they may leave.
+        given: what this process was asked for beside the settings, for :meth:`given`.
 
     Attributes:
         cache: samples that were used last, as bytes.
@@ -177,10 +179,11 @@ class TaskRunner:
         data: Mapping[int, ClientSource],
         device: torch.device,
         silo_store: ResultStore | None = None,
+        given: object = None,
     ) -> None:
         share_seal([source for source in data.values() if isinstance(source, SplitFolder)])
         self.settings, self.splits, self.device = settings, data, device
-        self.silo_store = silo_store
+        self.silo_store, self._given = silo_store, given
         self.cache = SampleCache(settings.data_args.cache_mb)
         self._in_use: tuple[nn.Module, int] | None = None
         self._step: tuple[tuple[str, int, float], ClientStep] | None = None
@@ -202,6 +205,16 @@ class TaskRunner:
         if not isinstance(data, SplitFolder):
             raise ValueError(f"{data.name} has no split files")
         return data
+
+    def given(self, kind: type[GivenT]) -> GivenT:
+        """What this process was asked for beside the settings, which no message can change.
+
+        Raises:
+            ValueError: it was asked for nothing of this kind.
+        """
+        if not isinstance(self._given, kind):
+            raise ValueError(f"this process was given no {kind.__name__}")
+        return self._given
 
     def _require_use(self) -> tuple[nn.Module, int]:
         if self._in_use is None:

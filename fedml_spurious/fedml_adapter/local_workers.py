@@ -19,9 +19,11 @@ from fedml_spurious.learning.fedavg import Round
 
 
 @contextmanager
-def local_workers(settings: Settings, device: torch.device) -> Iterator[Callable[[SplitsBySeed], Workers]]:
-    """Let this process train and personalize; no other is started."""
-    yield lambda data: LocalWorkers(settings, data, device)
+def local_workers(
+    settings: Settings, device: torch.device, given: object = None
+) -> Iterator[Callable[[SplitsBySeed], Workers]]:
+    """Let this process do the work of a run; no other is started."""
+    yield lambda data: LocalWorkers(settings, data, device, given)
 
 
 class LocalWorkers:
@@ -31,11 +33,14 @@ class LocalWorkers:
         settings: settings of the run.
         data: client split files by federated seed.
         device: where to compute.
+        given: what is asked for beside the settings; see :class:`TaskRunner`.
     """
 
-    def __init__(self, settings: Settings, data: SplitsBySeed, device: torch.device) -> None:
+    def __init__(
+        self, settings: Settings, data: SplitsBySeed, device: torch.device, given: object = None
+    ) -> None:
         self.data = data
-        self.runner = TaskRunner(settings, data, device)
+        self.runner = TaskRunner(settings, data, device, given=given)
 
     def train(
         self, fl_seed: int, model: nn.Module, *, start_round: int, after_round: Callable[[Round], None]

@@ -1,4 +1,4 @@
-"""Before a run starts, all its processes must have the same settings, versions and split files."""
+"""Before a run starts, all its processes must have the same command, settings, versions and split files."""
 
 from __future__ import annotations
 
@@ -30,12 +30,19 @@ _OF_THE_SERVER = ("tracking_args.",)
 _PACKAGES = ("fedml", "torch", "numpy", "h5py")
 
 
-def introduce(settings: Settings, threads: int) -> dict[str, Any]:
-    """What a process says of itself: settings, versions, and where it runs."""
+def introduce(settings: Settings, threads: int, asked: Mapping[str, JsonValue]) -> dict[str, Any]:
+    """What a process says of itself: what it was asked for, settings, versions, and where it runs.
+
+    Args:
+        settings: settings of the run.
+        threads: CPU threads of this process.
+        asked: what it was asked for beside the settings.
+    """
     keys = flatten(settings.model_dump(mode="json", exclude_none=True))
     values = {".".join(key): value for key, value in keys.items()}
     versions = {name: metadata.version(name) for name in _PACKAGES}
     return {
+        "asked": dict(asked),
         "settings": {
             name: value
             for name, value in values.items()
@@ -53,6 +60,7 @@ class _Introduction(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
+    asked: dict[str, JsonValue]
     settings: dict[str, JsonValue]
     versions: dict[str, str]
     threads: int
@@ -70,7 +78,7 @@ def is_introduction(content: Any) -> bool:
 
 
 def require_equal(mine: Mapping[str, Any], other: Mapping[str, Any], rank: int) -> None:
-    """Make sure that a worker was started with the settings and versions of the server.
+    """Make sure that a worker was started with the command, settings and versions of the server.
 
     Args:
         mine: what the server says of itself.
@@ -80,9 +88,14 @@ def require_equal(mine: Mapping[str, Any], other: Mapping[str, Any], rank: int) 
     Raises:
         InputError: they differ; the text names the rank and what differs.
     """
-    for kind, remedy in (
-        ("settings", "Start all processes with the same configuration and --set options"),
-        ("versions", "Install the same versions for all processes"),
+    for kind, problem, remedy in (
+        ("asked", "was asked for something else", "Start all processes with the same command and options"),
+        (
+            "settings",
+            "has other settings",
+            "Start all processes with the same configuration and --set options",
+        ),
+        ("versions", "has other versions", "Install the same versions for all processes"),
     ):
         ours, theirs = mine[kind], other[kind]
         changed = [
@@ -93,7 +106,7 @@ def require_equal(mine: Mapping[str, Any], other: Mapping[str, Any], rank: int) 
         ]
         if changed:
             raise InputError(
-                "\n  ".join([f"rank {rank} on {other['host']} has other {kind}", *changed]) + f"\n{remedy}"
+                "\n  ".join([f"rank {rank} on {other['host']} {problem}", *changed]) + f"\n{remedy}"
             )
     if mine["threads"] != other["threads"]:
         raise InputError(

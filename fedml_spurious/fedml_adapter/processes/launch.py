@@ -1,4 +1,4 @@
-"""Starts this process's part of a run that has several, and makes sure that all of them end."""
+"""Starts this process's part of a command that has several, and makes sure that all of them end."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import click
 import torch
-from rich.console import Console
 
+from fedml_spurious.common.advice import translated
 from fedml_spurious.common.cli_errors import RUN_FAILED, WRONG_INPUT
 from fedml_spurious.common.ends import how_it_ended
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.run import Foretell, run_experiment
+from fedml_spurious.experiment.run import StartWorkers
+from fedml_spurious.fedml_adapter.processes.job import Job
 from fedml_spurious.fedml_adapter.processes.messages import SilentError
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, threads_of
 from fedml_spurious.fedml_adapter.processes.server_process import remote_workers
@@ -37,52 +38,44 @@ from fedml_spurious.fedml_adapter.processes.worker_process import log_path, run_
 TERMINATED = 128 + signal.SIGTERM
 
 
-def run_rank(
-    settings: Settings,
-    output: Path,
-    rank: Rank,
-    *,
-    resume: bool,
-    console: Console,
-    resume_command: str,
-    foretell: Foretell | None = None,
-) -> None:
-    """Do this process's part of a run; on any trouble it and all others end.
+class Lead(Protocol):
+    """What rank 0 does."""
+
+    def __call__(self, *, start_workers: StartWorkers, device: torch.device) -> None:
+        """Do it with the other processes as workers.
+
+        Args:
+            start_workers: brings up the workers.
+            device: where this process keeps the global models.
+        """
+
+
+def run_rank(settings: Settings, output: Path, rank: Rank, job: Job, lead: Lead) -> None:
+    """Do this process's part of a command; on any trouble it and all others end.
 
     Args:
         settings: settings of the run.
         output: folder of the run.
         rank: which process this is.
-        resume: whether to continue a run that is there.
-        console: where rank 0 shows progress.
-        resume_command: the command that continues the run, for messages.
-        foretell: see :func:`run_experiment`.
+        job: what the processes do.
+        lead: what it does as rank 0.
     """
     threads, parent = threads_of(settings, rank), os.getppid()
     torch.set_num_threads(threads)
     situation = Situation()
-    resume_command = _for_all_ranks(settings, rank, resume_command)
-    _listen_for_the_end(settings, rank, situation, resume_command, log_path(output, rank))
+    _listen_for_the_end(settings, rank, situation, job, log_path(output, rank))
     try:
-        if rank.number == 0:
-            start_workers = partial(remote_workers, settings, rank, situation, threads)
-            # The workers compute, each on a device of its own.
-            here = torch.device("cpu")
-            run_experiment(
-                settings,
-                output,
-                resume=resume,
-                console=console,
-                start_workers=start_workers,
-                device=here,
-                foretell=foretell,
-            )
-        else:
-            run_worker(settings, output, rank, situation, threads)
+        with translated(job.words):
+            if rank.number == 0:
+                start_workers = partial(remote_workers, settings, rank, situation, threads, job)
+                # The workers compute, each on a device of its own.
+                lead(start_workers=start_workers, device=torch.device("cpu"))
+            else:
+                run_worker(settings, output, rank, situation, threads, job)
     except BaseException as error:  # noqa: BLE001  # whatever it is, no other process may wait for this one
         # A second end must not disturb this one; rank 0 has something to say first.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if rank.number else signal.SIG_IGN)
-        status, text = _explain(error, rank, situation, resume_command)
+        status, text = _explain(error, settings, rank, situation, job)
         uses_mpi = settings.comm_args.backend == "MPI"
         mpi_worker = rank.number > 0 and uses_mpi
         if mpi_worker and (situation.server_knows or isinstance(error, InputError)):
@@ -99,36 +92,31 @@ def run_rank(
         _end(status, abort=not isinstance(error, Terminated))
 
 
-def _for_all_ranks(settings: Settings, rank: Rank, resume_command: str) -> str:
-    if settings.comm_args.backend == "MPI":
-        return f"mpirun -np {rank.size} {resume_command}"
-    return f"{resume_command} --rank {rank.number} --role {'client' if rank.number else 'server'}"
-
-
-def _explain(error: BaseException, rank: Rank, situation: Situation, resume_command: str) -> tuple[int, str]:
+def _explain(
+    error: BaseException, settings: Settings, rank: Rank, situation: Situation, job: Job
+) -> tuple[int, str]:
     """Exit status and message of an error."""
-    who = f"rank {rank.number}: " if rank.number else ""
+    who, again = f"rank {rank.number}: " if rank.number else "", job.again(settings, rank)
     if isinstance(error, Terminated):
         return TERMINATED, ""
     if isinstance(error, KeyboardInterrupt):
         status, words = how_it_ended(error)
-        return status, f"{words}. What is finished is kept; continue with:\n  {resume_command}"
+        return status, f"{words}. {again}"
     if isinstance(error, InputError) or (isinstance(error, StoppedError) and error.status == WRONG_INPUT):
         return WRONG_INPUT, f"Error: {who}{error}"
     if isinstance(error, SilentError):
         return RUN_FAILED, (
             f"Error: {who}{error} in {situation.phase} (comm_args.timeout): it was killed, it hangs, or the "
-            f"network is down. What was finished is kept; continue with:\n  {resume_command}"
+            f"network is down. {again}"
         )
     if isinstance(error, RunError):
-        hint = "" if "continue with --resume" in str(error) else "\nContinue with:"
-        return RUN_FAILED, f"Error: {who}{error}{hint}\n  {resume_command}"
-    return RUN_FAILED, "".join(traceback.format_exception(error)) + f"{who}continue with:\n  {resume_command}"
+        asked = job.request in str(error).lower()
+        rest = f"  {job.command_for(settings, rank)}" if asked else again
+        return RUN_FAILED, f"Error: {who}{error}\n{rest}"
+    return RUN_FAILED, "".join(traceback.format_exception(error)) + f"{who}{again}"
 
 
-def _listen_for_the_end(
-    settings: Settings, rank: Rank, situation: Situation, resume_command: str, log: Path
-) -> None:
+def _listen_for_the_end(settings: Settings, rank: Rank, situation: Situation, job: Job, log: Path) -> None:
     """Explain what happened when mpirun, or somebody else, ends this process."""
     of_mpi = settings.comm_args.backend == "MPI"
     terminal = os.dup(2)
@@ -142,7 +130,7 @@ def _listen_for_the_end(
             who = f"rank {rank.number} ended by SIGTERM in {situation.activity_of(rank.number)}"
             lost = [f"rank {other} died in {situation.activity_of(other)}" for other in dead]
             text = "; ".join(lost) if lost else who
-            message = f"Error: {text}. What was finished is kept; continue with:\n  {resume_command}\n"
+            message = f"Error: {text}. {job.again(settings, rank)}\n"
             # Who ends mpirun itself never sees what it is sent then.
             if situation.members and log.exists():
                 with suppress(OSError), log.open("a", encoding="utf-8") as stream:

@@ -19,6 +19,7 @@ from fedml_spurious.fedml_adapter.processes.handshake import (
     require_equal,
     require_same_splits,
 )
+from fedml_spurious.fedml_adapter.processes.job import Job
 from fedml_spurious.fedml_adapter.processes.messages import Kind
 from fedml_spurious.fedml_adapter.processes.ranks import Rank, silo_of_clients
 from fedml_spurious.fedml_adapter.processes.remote_workers import RemoteWorkers
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def remote_workers(
-    settings: Settings, rank: Rank, situation: Situation, threads: int
+    settings: Settings, rank: Rank, situation: Situation, threads: int, job: Job
 ) -> Iterator[Callable[[SplitsBySeed], Workers]]:
     """Let the other processes of a run do its work.
 
@@ -40,19 +41,21 @@ def remote_workers(
         rank: this process, number 0.
         situation: kept up to date, for messages.
         threads: CPU threads of this process.
+        job: what the processes do.
 
     Yields:
         Opens the split files everywhere and gives the workers.
 
     Raises:
-        InputError: a worker is missing, or has other settings, versions or split files.
+        InputError: a worker is missing, was asked for something else, or has other settings, versions or
+            split files.
         RunError: a worker failed.
     """
     endpoint = connect(settings, rank)
     situation.slept = endpoint.slept
     server = Server(endpoint, rank.size, situation)
     try:
-        _gather(server, settings, introduce(settings, threads))
+        _gather(server, settings, introduce(settings, threads, job.asked))
         yield lambda data: _open(server, settings, data)
         _finish(server)
     except BaseException as error:
@@ -87,7 +90,7 @@ def _open(server: Server, settings: Settings, data: SplitsBySeed) -> Workers:
         # Silos have split files of their own, which all seeds share.
         owners = silo_of_clients(settings, data[settings.fl_seeds[0]].client_ids, len(server.ranks) + 1)
     server.situation.phase = "opening the split files"
-    mine = introduce(settings, 0)
+    mine = introduce(settings, 0, {})
     # Splits that rank 0 made for the run are in its run folder; others are where each host has them.
     made = None
     if settings.data_args.partition is not None:

@@ -42,6 +42,7 @@ class Worker:
         situation: kept up to date, for messages.
         own_clients: the clients of this silo; None where all clients are everyone's.
         silo_folder: where a silo keeps the personal models of its clients; None where they go to the server.
+        given: what this process was asked for beside the settings; see :class:`TaskRunner`.
     """
 
     def __init__(
@@ -54,13 +55,14 @@ class Worker:
         *,
         own_clients: frozenset[str] | None = None,
         silo_folder: Path | None = None,
+        given: object = None,
     ) -> None:
         self.endpoint, self.settings, self.data, self.device = endpoint, settings, data, device
         self.situation, self.own_clients = situation, own_clients
         store = None if silo_folder is None else ResultStore(RunFolder(silo_folder))
         # Of any seed: the network of every seed is the same, and weights are sent before it is used.
         self.model = initial_network(settings, next(iter(data.values())), 0).to(device)
-        self.runner = TaskRunner(settings, data, device, store)
+        self.runner = TaskRunner(settings, data, device, store, given)
         self._weights: tuple[str, State] = ("", {})
         self._datasets: dict[SplitFolder, list[Any]] = {}
         self._in_use: int | None = None  # the federated seed for which the model in use was taken

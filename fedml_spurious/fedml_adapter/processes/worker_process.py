@@ -24,6 +24,7 @@ from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.fedml_adapter.processes.connecting import connect
 from fedml_spurious.fedml_adapter.processes.handshake import describe_splits, introduce
+from fedml_spurious.fedml_adapter.processes.job import Job
 from fedml_spurious.fedml_adapter.processes.messages import Kind, Received, SilentError
 from fedml_spurious.fedml_adapter.processes.ranks import Rank
 from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError
@@ -37,8 +38,10 @@ logger = logging.getLogger(__name__)
 _BUFFERED = 100_000  # log records that are kept until rank 0 has found the run folder good
 
 
-def run_worker(settings: Settings, output: Path, rank: Rank, situation: Situation, threads: int) -> None:
-    """Train and personalize for rank 0 until the run is done.
+def run_worker(
+    settings: Settings, output: Path, rank: Rank, situation: Situation, threads: int, job: Job
+) -> None:
+    """Do what rank 0 asks for until it is done.
 
     Args:
         settings: settings of the run.
@@ -46,6 +49,7 @@ def run_worker(settings: Settings, output: Path, rank: Rank, situation: Situatio
         rank: this process.
         situation: kept up to date, for messages.
         threads: CPU threads of this process.
+        job: what the processes do.
 
     Raises:
         RunError: rank 0 ended the run, or is gone, or the work failed; rank 0 was told.
@@ -57,7 +61,7 @@ def run_worker(settings: Settings, output: Path, rank: Rank, situation: Situatio
         with scratch_folder(scratch):
             endpoint = connect(settings, rank)
             try:
-                _serve_until_done(settings, output, rank, situation, threads, endpoint, buffer)
+                _serve_until_done(settings, output, rank, situation, threads, job, endpoint, buffer)
             except BaseException as error:
                 situation.server_knows = _report(endpoint, error, situation.phase, log_path(output, rank))
                 raise
@@ -77,13 +81,14 @@ def _serve_until_done(
     rank: Rank,
     situation: Situation,
     threads: int,
+    job: Job,
     endpoint: Endpoint,
     buffer: MemoryHandler,
 ) -> None:
     # FedML takes seconds to import, which wrong input need not wait for.
     from fedml_spurious.fedml_adapter.processes.worker import Worker
 
-    endpoint.post(0, Kind.HELLO, introduce(settings, threads))
+    endpoint.post(0, Kind.HELLO, introduce(settings, threads, job.asked))
     order = _wait_for(Kind.OPEN, endpoint, settings)
     situation.members[0] = {"pid": order["pid"], "host": order["host"]}
     situation.phase = "opening the split files"
@@ -96,7 +101,16 @@ def _serve_until_done(
         logger.info("rank %d: %s, %d threads", rank.number, device, torch.get_num_threads())
         own = None if order["clients"] is None else frozenset(order["clients"])
         silo_folder = None if own is None else output / "silos" / f"rank{rank.number}"
-        worker = Worker(endpoint, settings, data, device, situation, own_clients=own, silo_folder=silo_folder)
+        worker = Worker(
+            endpoint,
+            settings,
+            data,
+            device,
+            situation,
+            own_clients=own,
+            silo_folder=silo_folder,
+            given=job.given,
+        )
         worker.serve()
         endpoint.log_traffic()
         endpoint.stop_heartbeat()

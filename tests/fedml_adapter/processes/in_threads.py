@@ -26,11 +26,18 @@ CPU = torch.device("cpu")
 
 @contextmanager
 def remote(
-    settings: Settings, splits: Path | Mapping[int, Path], workers: int, *, silos: bool
+    settings: Settings,
+    splits: Path | Mapping[int, Path],
+    workers: int,
+    *,
+    silos: bool,
+    given: object = None,
+    folder: Path | None = None,
 ) -> Iterator[tuple[RemoteWorkers, Endpoint]]:
     """A server in this thread and workers in others, each with split folders of its own.
 
-    ``splits`` is the folder that the federated seeds share, or one for each.
+    ``splits`` is the folder that the federated seeds share, or one for each; ``given`` is for tasks, and
+    ``folder`` that of the run, where silos keep their models below it.
     """
     mailboxes: Mailboxes = {rank: queue.Queue() for rank in range(workers + 1)}
     ends = {
@@ -49,7 +56,10 @@ def remote(
 
     def serve(rank: int) -> None:
         own = frozenset(client for client, owner in owners.items() if owner == rank) if owners else None
-        worker = Worker(ends[rank], settings, opened(), CPU, Situation(), own_clients=own)
+        kept = folder / "silos" / f"rank{rank}" if folder and own else None
+        worker = Worker(
+            ends[rank], settings, opened(), CPU, Situation(), own_clients=own, silo_folder=kept, given=given
+        )
         # Only now: initial weights are drawn from torch's generator, which all threads share.
         ends[rank].post(0, Kind.HELLO)
         worker.serve()

@@ -20,6 +20,28 @@ from running import weights, without_time
 
 LIMIT = 240.0  # a machine that is busy with other things takes minutes for what takes seconds
 AS_USERS = [sys.executable, "-m", "fedml_spurious.cli", "run"]
+# Imported by every Python process of a test before anything else: writes down what h5py is asked for, and
+# what is read of the split files without h5py.
+SPY = """
+import os, posixpath, sys
+import h5py
+
+rank = os.environ.get("OMPI_COMM_WORLD_RANK")
+if rank is not None:
+    log = os.environ["SPY"] + rank
+    record = lambda text: os.write(descriptor, (text + "\\n").encode())
+    descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    inner = h5py.Group.__getitem__
+
+    def get(self, name):
+        record("group " + posixpath.join(self.name, name))
+        return inner(self, name)
+
+    h5py.Group.__getitem__ = get
+    sys.addaudithook(lambda event, args: record(f"file {args[0]}")
+        if event == "open" and str(args[0]).endswith(".h5") else None)
+"""
+
 QUICK = [sys.executable, quick_start.__file__, "fedml_spurious.cli", "run"]
 
 
@@ -144,6 +166,19 @@ def require_same_weights(found: Mapping[str, torch.Tensor], expected: Mapping[st
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
+
+
+def groups_read(spy: Path, processes: int) -> dict[int, set[str]]:
+    """The clients whose groups each rank has opened, with ``SPY`` in every process.
+
+    No rank may have read a whole file, for a checksum or otherwise: that would go over the samples of others.
+    """
+    read = {rank: spy.with_name(f"{spy.name}{rank}").read_text().splitlines() for rank in range(processes)}
+    assert not [line for lines in read.values() for line in lines if line.startswith("file")]
+    return {
+        rank: {line.split("/")[2] for line in lines if line.startswith("group /examples/")}
+        for rank, lines in read.items()
+    }
 
 
 def mpirun(processes: int) -> list[str]:

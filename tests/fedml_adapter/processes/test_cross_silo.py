@@ -9,34 +9,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from jobs import Job, free_ports, require_same_run, require_same_weights
+from jobs import SPY, Job, free_ports, groups_read, require_same_run, require_same_weights
 from running import invoke
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import check_settings
 from fedml_spurious.fedml_adapter.processes.ranks import silo_of_clients
-
-# Imported by every Python process of a test before anything else: writes down what h5py is asked for, and
-# what is read of the split files without h5py.
-SPY = """
-import os, posixpath, sys
-import h5py
-
-rank = os.environ.get("OMPI_COMM_WORLD_RANK")
-if rank is not None:
-    log = os.environ["SPY"] + rank
-    record = lambda text: os.write(descriptor, (text + "\\n").encode())
-    descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-    inner = h5py.Group.__getitem__
-
-    def get(self, name):
-        record("group " + posixpath.join(self.name, name))
-        return inner(self, name)
-
-    h5py.Group.__getitem__ = get
-    sys.addaudithook(lambda event, args: record(f"file {args[0]}")
-        if event == "open" and str(args[0]).endswith(".h5") else None)
-"""
 
 
 @pytest.fixture
@@ -64,14 +42,7 @@ def test_silos_over_mpi_read_their_own_clients_only(
     status, output = job.end(job.mpirun(3, PYTHONPATH=str(tmp_path), SPY=str(tmp_path / "spy")))
     assert status == 0, output
     require_same(job.folder, alone)
-    read = {rank: (tmp_path / f"spy{rank}").read_text().splitlines() for rank in range(3)}
-    clients = {
-        rank: {line.split("/")[2] for line in lines if line.startswith("group /examples/")}
-        for rank, lines in read.items()
-    }
-    assert clients == {0: set(), 1: {"0002"}, 2: {"0000", "0001", "0003"}}
-    # No checksum or other reading of whole files, which would go over the samples of others.
-    assert not [line for lines in read.values() for line in lines if line.startswith("file")]
+    assert groups_read(tmp_path / "spy", 3) == {0: set(), 1: {"0002"}, 2: {"0000", "0001", "0003"}}
     job.require_none_left()
     # Personal models stay where the samples are.
     assert not list(job.folder.glob("personal/**/*.pt"))

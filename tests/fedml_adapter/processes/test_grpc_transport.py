@@ -89,7 +89,8 @@ def test_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
 
 
 HELLO = {
-    "settings": {"train_args.epochs": 1}, "versions": {"python": "3"}, "threads": 1, "host": "h", "pid": 1,
+    "asked": {"command": "run"}, "settings": {"train_args.epochs": 1}, "versions": {"python": "3"},
+    "threads": 1, "host": "h", "pid": 1,
 }  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def fuzz(rubbish, parts):
         transport.grpc_servicer.message_q.put(packed)
 
 fuzz()
-known = {"settings": {}, "versions": {}, "threads": 1, "host": "h", "pid": 1}
+known = {"asked": {}, "settings": {}, "versions": {}, "threads": 1, "host": "h", "pid": 1}
 transport.grpc_servicer.message_q.put(pack({
     "msg_type": "hello", "sender": 1, "receiver": 0, "number": 1, "session": "a worker's",
     "model_params": known,

@@ -22,12 +22,27 @@ from fedml_spurious.fedml_adapter.processes.handshake import (
 
 def test_a_partition_seed_of_null_is_not_an_absent_one(tiny: dict[str, Any]) -> None:
     tiny["data_args"] = {"dataset": "colored_mnist", "partition": {"source": "digits"}}
-    absent = introduce(check_settings(copy.deepcopy(tiny), source="test"), 1)
+    absent = introduce(check_settings(copy.deepcopy(tiny), source="test"), 1, {})
     tiny["data_args"]["partition"]["seed"] = None
-    null = introduce(check_settings(tiny, source="test"), 1)
+    null = introduce(check_settings(tiny, source="test"), 1, {})
     require_equal(null, null, 1)
     with pytest.raises(InputError, match=r"data_args\.partition\.seed: 'absent' there, None on rank 0"):
         require_equal(null, absent, 1)
+
+
+def test_processes_of_another_command_or_with_other_options_are_refused(tiny: dict[str, Any]) -> None:
+    """A silo shows no model to peers because another process was started with ``--peers``."""
+    settings = check_settings(tiny, source="test")
+    mine = introduce(settings, 1, {"command": "audit", "peers": True})
+    require_equal(mine, introduce(settings, 1, {"peers": True, "command": "audit"}), 1)
+    for theirs, message in (
+        ({"command": "audit", "peers": False}, "peers: False there, True on rank 0"),
+        ({"command": "run"}, "command: 'run' there, 'audit' on rank 0"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            require_equal(mine, introduce(settings, 1, theirs), 1)
+        assert "was asked for something else" in str(caught.value)
+        assert "Start all processes with the same command and options" in str(caught.value)
 
 
 def test_the_split_files_of_every_seed_are_compared(splits: Path, tmp_path: Path) -> None:
