@@ -138,7 +138,7 @@ def write_audit(run: Path) -> None:
         "verdict": "cannot say", "reason": reason, "models": {"more": 1, "cannot say": 3},
         "change": {"value": 0.1, "low": 0.0, "high": 0.2},
     }  # fmt: skip
-    summary = {"probe": "colour", "peers": False, "tolerance": 0.05, "absent": 0, "pictured": False}
+    summary = {"probe": "colour", "peers": False, "tolerance": 0.05, "absent": 0}
     methods = {row["method"]: method for row in rows}
     (run / "audit.json").write_text(json.dumps(summary | {"methods": methods}))
 

@@ -82,41 +82,61 @@ class Reliance:
     delta_of_set: Estimate
 
 
-def measure_reliance(
-    global_model: Classifier,
-    personal_model: Classifier,
-    x: Tensor,
-    probed: Tensor,
-    y: Tensor,
-    donor_classes: Tensor,
-) -> Reliance:
-    """Compare both models on images and on the same images with another attribute.
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers on images and on the same images with another attribute.
+
+    Attributes:
+        right: 1 where an image is classified correctly, else 0, shape (N,).
+        still_right: the same of its probed forms, shape (N, D).
+        flipped: 1 where a probed form gets another class than the image, shape (N, D).
+    """
+
+    right: FloatArray
+    still_right: FloatArray
+    flipped: FloatArray
+
+
+def answer(model: Classifier, x: Tensor, probed: Tensor, y: Tensor) -> Answers:
+    """Let a model classify images and what a probe made of them.
 
     Args:
-        global_model: takes (B, C, H, W) and returns logits (B, K); a module is used in eval mode.
-        personal_model: the same.
+        model: takes (B, C, H, W) and returns logits (B, K); a module is used in eval mode.
         x: images, shape (N, C, H, W), N at least 1.
         probed: what the probe made of them, shape (N, D, C, H, W).
         y: classes, shape (N,).
+    """
+    own = predict(model, x)  # (N,)
+    other = predict(model, probed.flatten(0, 1)).reshape(probed.shape[:2])  # (N, D)
+    found = (own == y), (other == y[:, None]), (other != own[:, None])
+    return Answers(*(part.double().cpu().numpy() for part in found))
+
+
+def compare_answers(reference: Answers, personal: Answers, y: Tensor, donor_classes: Tensor) -> Reliance:
+    """Compare what both models answer on the same images.
+
+    Args:
+        reference: of the global model.
+        personal: of the personal model.
+        y: classes of the images, shape (N,).
         donor_classes: classes of the donors, shape (N, D).
     """
-    found = [_answers(model, x, probed, y) for model in (global_model, personal_model)]
-    (right_g, probed_g, flips_g), (right_p, probed_p, flips_p) = found
-    change, probed_change = right_p - right_g, probed_p - probed_g
+    change = personal.right - reference.right
+    probed_change = personal.still_right - reference.still_right
     rise = change - probed_change.mean(axis=1)
     between = attribute_variance(probed_change, y.cpu().numpy(), donor_classes.cpu().numpy())
     return Reliance(
         images=len(y),
         classes=len(torch.unique(y)),
-        acc_global=float(right_g.mean()),
-        acc_personal=float(right_p.mean()),
+        acc_global=float(reference.right.mean()),
+        acc_personal=float(personal.right.mean()),
         change=Estimate.of(change),
-        probed_global=float(probed_g.mean()),
-        probed_personal=float(probed_p.mean()),
-        flips_global=float(flips_g.mean()),
-        flips_personal=float(flips_p.mean()),
-        disparity_global=Estimate.of(right_g - probed_g.mean(axis=1)),
-        disparity_personal=Estimate.of(right_p - probed_p.mean(axis=1)),
+        probed_global=float(reference.still_right.mean()),
+        probed_personal=float(personal.still_right.mean()),
+        flips_global=float(reference.flipped.mean()),
+        flips_personal=float(personal.flipped.mean()),
+        disparity_global=Estimate.of(reference.right - reference.still_right.mean(axis=1)),
+        disparity_personal=Estimate.of(personal.right - personal.still_right.mean(axis=1)),
         delta=Estimate.of(rise),
         delta_of_set=Estimate.of(rise, between),
     )
@@ -144,16 +164,6 @@ def attribute_variance(answers: FloatArray, labels: IndexArray, donors: IndexArr
             means = float(np.var([cell.mean() for cell in cells], ddof=1))
             found += float(own.mean()) ** 2 * max(0.0, means - explained)
     return found
-
-
-def _answers(
-    model: Classifier, x: Tensor, probed: Tensor, y: Tensor
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Whether an image is right (N,), whether its probed forms are, and which of them change (N, D)."""
-    own = predict(model, x)  # (N,)
-    other = predict(model, probed.flatten(0, 1)).reshape(probed.shape[:2])  # (N, D)
-    right, still_right, flipped = (own == y), (other == y[:, None]), (other != own[:, None])
-    return right.double().cpu().numpy(), still_right.double().cpu().numpy(), flipped.double().cpu().numpy()
 
 
 def predict(model: Classifier, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""The audit of one client: its own images, what a probe makes of them, and its peers' counts."""
+"""The audit of one client: its own images, what a probe makes of them, and what both models answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,16 +11,17 @@ from torch import Tensor
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.analysis.probes import Probe, choose_donors, find_probe, transfer_all
-from fedml_spurious.analysis.reliance import Reliance, measure_reliance
-from fedml_spurious.audit.peers import PeerCounts, choose_peers, count_at_peer, estimate_by_peers
+from fedml_spurious.analysis.reliance import Reliance, answer, compare_answers
+from fedml_spurious.audit.peers import SEED, PeerCounts, estimate_by_peers
 from fedml_spurious.audit.verdicts import PeerEstimate, Verdict, judge
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.learning.client_data import Labelled, load_split
+from fedml_spurious.common.travelling import travels
+from fedml_spurious.learning.attacks import ATTACK_BATCH
+from fedml_spurious.learning.client_data import Labelled, SampleCache, load_split
 from fedml_spurious.learning.modes import Classifier, frozen
 
 EXAMPLES = 12
 """Images that the user is told to look at."""
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def make_options(probe: str | None, *, peers: bool, tolerance: float, truth: boo
     return AuditOptions(probe or "", find_probe(probe) if probe else None, peers, tolerance, truth)
 
 
+@travels
 @dataclass(frozen=True)
 class Example:
     """An image, its donor, and what the probe made of them; shape (C, H, W), values in [0, 1]."""
@@ -87,28 +89,56 @@ class ClientImages:
         return [Example(x[row], x[self.donors[row, 0]], self.probed[row, 0]) for row in rows]
 
 
-def load_images(data: SplitFolder, client: str, options: AuditOptions, device: torch.device) -> ClientImages:
+def load_images(
+    data: SplitFolder,
+    client: str,
+    options: AuditOptions,
+    device: torch.device,
+    cache: SampleCache | None = None,
+) -> ClientImages:
     """The client's validation and biased test images, and what the probe makes of them.
 
     Raises:
         InputError: it has none, or the probe gives no image.
     """
-    images, biased = own_images(data, client, device)
+    images, biased = own_images(data, client, device, cache)
     if not len(images):
         raise InputError(f"{data.folder}: client {client} has neither validation nor biased test images")
     if options.probe is None or len(torch.unique(images.y)) < 2:
         return ClientImages(images, biased, None, None)
     place = data.index(client)
-    donors = choose_donors(images.y, seed=_SEED, client=place)
-    probed = transfer_all(options.probe_name, options.probe, images.x, donors, seed=_SEED, client=place)
+    donors = choose_donors(images.y, seed=SEED, client=place)
+    probed = transfer_all(options.probe_name, options.probe, images.x, donors, seed=SEED, client=place)
     return ClientImages(images, biased, donors, probed)
 
 
-def own_images(data: SplitFolder, client: str, device: torch.device) -> tuple[Labelled, Labelled]:
+def own_images(
+    data: SplitFolder, client: str, device: torch.device, cache: SampleCache | None = None
+) -> tuple[Labelled, Labelled]:
     """All images that the audit may use of a client, and the biased test images among them."""
     with data.sealed():
-        val, biased = (load_split(data, client, split, device).labelled() for split in ("val", "test"))
+        val, biased = (load_split(data, client, split, device, cache).labelled() for split in ("val", "test"))
     return Labelled(torch.cat([val.x, biased.x]), torch.cat([val.y, biased.y])), biased
+
+
+class Reference:
+    """The global model on a client's images, where it answers once for all personal models.
+
+    Args:
+        model: the global model; takes (B, C, H, W) and returns logits (B, K).
+        own: the client's images.
+    """
+
+    def __init__(self, model: Classifier, own: ClientImages) -> None:
+        self._x, self._y = own.images.x, own.images.y
+        self._probed = own.probed if own.probed is not None else self._x[:, None]
+        self._donor_classes = self._y[own.donors] if own.donors is not None else self._y[:, None]
+        self._answers = answer(model, self._x, self._probed, self._y)
+
+    def compare(self, personal_model: Classifier) -> Reliance:
+        """What the probe tells of a personal model; without one, what both do on the images as they are."""
+        answers = answer(personal_model, self._x, self._probed, self._y)
+        return compare_answers(self._answers, answers, self._y, self._donor_classes)
 
 
 @dataclass(frozen=True)
@@ -126,45 +156,25 @@ class Finding:
     verdict: Verdict
 
 
-def audit_model(
-    global_model: Classifier,
-    personal_model: Classifier,
-    own: ClientImages,
-    options: AuditOptions,
-    ask: Callable[[], Sequence[PeerCounts]],
-) -> Finding:
-    """Audit one personal model on its client's images.
+def judge_model(reliance: Reliance, counts: Sequence[PeerCounts] | None, options: AuditOptions) -> Finding:
+    """What is said of one personal model.
 
     Args:
-        global_model: takes (B, C, H, W) and returns logits (B, K).
-        personal_model: the same.
-        own: the client's images.
-        options: what is asked.
-        ask: sends the models to peers and gives what they count; called where peers are asked for.
+        reliance: what its client's images tell.
+        counts: what peers answered; None where none were asked.
+        options: what is asked of the audit.
     """
-    x, y = own.images.x, own.images.y
-    probed = own.probed if own.probed is not None else x[:, None]
-    donor_classes = y[own.donors] if own.donors is not None else y[:, None]
-    reliance = measure_reliance(global_model, personal_model, x, probed, y, donor_classes)
-    peers = estimate_by_peers(reliance.change, ask()) if options.peers else None
+    peers = None if counts is None else estimate_by_peers(reliance.change, counts)
     verdict = judge(reliance, peers, has_probe=options.probe is not None, tolerance=options.tolerance)
     return Finding(reliance, peers, verdict)
 
 
-def ask_peers(
-    data: SplitFolder, client: str, global_model: Classifier, personal_model: Classifier, device: torch.device
-) -> list[PeerCounts]:
-    """Let peers of a client count; only counts come back."""
-    classes = data.meta.clients[client].classes
-    answers = []
-    for peer in choose_peers(data.meta, client, seed=_SEED):
-        images, _ = own_images(data, peer, device)
-        answers.append(count_at_peer(global_model, personal_model, images, classes))
-    return answers
+def log_predictions(model: Classifier, x: Tensor) -> Tensor:
+    """Logarithms of what a model predicts, shape (N, K), in bounded memory."""
+    with frozen(model), torch.no_grad():
+        return torch.cat([F.log_softmax(model(part), dim=1) for part in torch.split(x, ATTACK_BATCH)])
 
 
-def divergence(global_model: Classifier, personal_model: Classifier, x_adv: Tensor) -> float:
-    """Mean ``KL(f_g(x_adv) || f_p(x_adv))`` of the predictions of both models, in nats."""
-    with frozen(global_model), frozen(personal_model), torch.no_grad():
-        log_g, log_p = (F.log_softmax(model(x_adv), dim=1) for model in (global_model, personal_model))
-        return float(F.kl_div(log_p, log_g, reduction="batchmean", log_target=True))
+def divergence(log_g: Tensor, log_p: Tensor) -> float:
+    """Mean ``KL(f_g(x) || f_p(x))`` over images, in nats, of what :func:`log_predictions` gives."""
+    return float(F.kl_div(log_p, log_g, reduction="batchmean", log_target=True))

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from data_partition.split_files.folder import SplitFolder
-from fedml_spurious.audit.client import AuditOptions, ask_peers, audit_model, load_images
+from fedml_spurious.audit.client import AuditOptions, Reference, judge_model, load_images, own_images
 from fedml_spurious.audit.files import finding_cells
-from fedml_spurious.audit.peers import PeerCounts
+from fedml_spurious.audit.peers import PeerCounts, choose_peers, count_at_peer
 from fedml_spurious.audit.summary import Audited, Told, summarize
 from fedml_spurious.common.blame import describe_with_place
 from fedml_spurious.common.errors import InputError
@@ -59,7 +59,7 @@ def audit_foreign(models: ForeignModels, options: AuditOptions) -> Audited:
     if client not in data.client_ids:
         raise InputError(
             f"--client: no client {client!r} in {models.data}; there are {data.client_ids[0]} to "
-            f"{data.client_ids[-1]}"
+            f"{data.client_ids[-1]}{data.meta.hint(client)}"
         )
     global_model, personal_model = (
         _load(option, path, models.network, data)
@@ -69,15 +69,23 @@ def audit_foreign(models: ForeignModels, options: AuditOptions) -> Audited:
         own = load_images(data, client, options, _CPU)
         for path, model in ((models.global_file, global_model), (models.personal_file, personal_model)):
             _try(f"{models.network} with the weights of {path}", model, own.images.x[:2], data.num_classes)
-
-        def ask() -> list[PeerCounts]:
-            return ask_peers(data, client, global_model, personal_model, _CPU)
-
-        finding = audit_model(global_model, personal_model, own, options, ask)
+        reliance = Reference(global_model, own).compare(personal_model)
+        counts = _ask_peers(data, client, global_model, personal_model) if options.peers else None
+    finding = judge_model(reliance, counts, options)
     row = {"dataset": data.name, "method": _METHOD, "client": client, **finding_cells(finding, options)}
     examples = own.examples()
-    summary = summarize({_METHOD: [Told(finding)]}, {_METHOD: finding}, options, pictured=bool(examples))
+    summary = summarize({_METHOD: [Told(finding)]}, {_METHOD: finding}, options)
     return Audited([row], summary, examples)
+
+
+def _ask_peers(
+    data: SplitFolder, client: str, global_model: nn.Module, personal_model: nn.Module
+) -> list[PeerCounts]:
+    counts: list[PeerCounts] = []
+    for peer in choose_peers(data.meta, client):
+        images, _ = own_images(data, peer, _CPU)
+        counts += count_at_peer(global_model, [personal_model], images, data.meta.clients[client].classes)
+    return counts
 
 
 def _load(option: str, path: Path, network: str, data: SplitFolder) -> nn.Module:

@@ -1,133 +1,230 @@
-"""The audit of a finished run: every personal model that it kept."""
+"""The audit of a finished run: every personal model that it kept, by whoever works."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from torch import nn
 
-from fedml_spurious.audit.client import (
-    EXAMPLES,
-    AuditOptions,
-    Example,
-    Finding,
-    ask_peers,
-    audit_model,
-    divergence,
-    load_images,
-)
+from fedml_spurious.audit.client import EXAMPLES, AuditOptions, Example, Finding, judge_model
 from fedml_spurious.audit.files import finding_cells, truth_cells
-from fedml_spurious.audit.peers import PeerCounts
+from fedml_spurious.audit.peers import PeerCounts, choose_peers
 from fedml_spurious.audit.pooling import pool
+from fedml_spurious.audit.stored_models import find_model, load_model
 from fedml_spurious.audit.summary import Audited, Told, summarize
+from fedml_spurious.audit.tasks import AuditClient, ClientFindings, CountAtPeer, FindModels
 from fedml_spurious.common.errors import InputError
-from fedml_spurious.common.progress import stage
-from fedml_spurious.experiment.client import client_model
-from fedml_spurious.experiment.device import choose_device
+from fedml_spurious.common.progress import Stage, stage
+from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.stored_run import Run
-from fedml_spurious.learning.checkpoints import load_checked, load_tensors
-from fedml_spurious.learning.client_data import load_split
+from fedml_spurious.experiment.tasks import Workers
+from fedml_spurious.learning.state_dicts import State
 from fedml_spurious.results.dataset_runs import DatasetRuns
-from fedml_spurious.results.finished_run import FinishedRun, load_run
+from fedml_spurious.results.finished_run import FinishedRun
 from fedml_spurious.results.method_names import GLOBAL
 from fedml_spurious.results.rows import ClientResult
 
 _FEWEST_OF_CLIENT = 3
 """Examples of a client, so that those of several are seen."""
+_MOST_BYTES = 128e6
+"""Of personal models that are held at a time, for a worker or for peers; those of a client stay together."""
 _Found = list[tuple[ClientResult, Finding, float]]
 """Rows with what was found of their models, and the divergence of these under attack."""
+_Models = Mapping[ClientResult, Path | None]
+"""Rows of personal models that are there, with their files where these are here and not with silos."""
 
 
-def audit_run(path: Path, options: AuditOptions, console: Console) -> Audited:
+@dataclass(frozen=True)
+class Subject:
+    """A run that is audited.
+
+    Attributes:
+        finished: its results.
+        stored: its settings, data and global models.
+        with_silos: whether its silos do the work, and have the personal models.
+    """
+
+    finished: FinishedRun
+    stored: Run
+    with_silos: bool = False
+
+    @property
+    def of_silos(self) -> bool:
+        """Whether silos made it, whoever works now; their images are not shown."""
+        return self.stored.settings.common_args.training_type == "cross_silo"
+
+
+@dataclass(frozen=True)
+class _Client:
+    """A client with one federated seed, and the rows of its personal models."""
+
+    fl_seed: int
+    name: str
+    rows: tuple[ClientResult, ...]
+
+    @property
+    def keys(self) -> tuple[ResultKey, ...]:
+        return tuple(_key(row) for row in self.rows)
+
+
+def _key(row: ClientResult) -> ResultKey:
+    return ResultKey(row.method, row.fl_seed, row.p_seed, row.client)
+
+
+def audit_run(subject: Subject, workers: Workers, options: AuditOptions, console: Console) -> Audited:
     """Audit all personal models of a run; no bias-conflicting test set is read.
 
     Args:
-        path: the run folder.
+        subject: the run.
+        workers: who can read the clients' images, and was given the options too.
         options: what is asked.
         console: where progress goes.
 
     Raises:
-        InputError: the run is unfinished, kept no models, or its split files are gone.
+        InputError: the run kept no models, a file is broken, or peers are asked for and silos not started.
     """
-    finished, run = load_run(path), _open(path)
-    in_silos = run.settings.common_args.training_type == "cross_silo"
-    if options.peers and in_silos:
+    path = subject.finished.path
+    if options.peers and subject.of_silos and not subject.with_silos:
         raise InputError(
-            f"--peers: {path} is a run of silos, which read no client of another; leave --peers out"
+            f"--peers: {path} is a run of silos, which read no client of another; start its silos "
+            "(mpirun, or --rank and --role), or leave --peers out"
         )
-    measured = [row for row in finished.results if row.method != GLOBAL and row.acc_b is not None]
-    models = {row: place for row in measured if (place := _model_path(run, row))}
+    measured = [row for row in subject.finished.results if row.method != GLOBAL and row.acc_b is not None]
+    models = _ask_silos(subject, workers, measured) if subject.with_silos else _look(subject, measured)
     if not models:
         raise InputError(
             f"{path}: no personal model is here; make the run again with "
             "--set personalization_args.save_models=true and another --output"
         )
-    found: _Found = []
-    examples: list[Example] = []
-    clients = len({(row.fl_seed, row.client) for row in models})
-    per_client = max(_FEWEST_OF_CLIENT, math.ceil(EXAMPLES / clients))
-    rows = sorted(models, key=lambda row: (row.fl_seed, row.client))  # stable: methods stay in their order
-    with run.splits.sealed(), stage(console, "Audit, personal models", total=len(rows)) as bar:
-        for fl_seed, of_seed in groupby(rows, key=lambda row: row.fl_seed):
-            model = run.global_model(fl_seed)
-            for client, own in groupby(of_seed, key=lambda row: row.client):
-                mine = list(own)
-                auditor = _Auditor(run, fl_seed, client, model, mine[0].eps or 0.0, options)
-                # Images of silos stay where they are.
-                examples += [] if in_silos else auditor.own.examples(per_client)
-                for row in mine:
-                    found.append((row, *auditor.audit(models[row])))
-                    bar.advance(f"fl{fl_seed} client {client} {row.method}")
-    return _gather(finished, found, examples[:EXAMPLES], options, absent=len(measured) - len(models))
+    audit = _Audit(subject, workers, options, models)
+    title = "Audit, clients and peers" if options.peers else "Audit, clients"
+    with stage(console, title, total=audit.steps) as bar:
+        audit.run(bar)
+    return _gather(subject.finished, audit.found, audit.examples, options, absent=len(measured) - len(models))
 
 
-def _open(path: Path) -> Run:
-    """The run; on the CPU where it was made on a GPU that is not here."""
-    run = Run(path)
-    if run.settings.device_args.using_gpu and not torch.cuda.is_available():
-        device = run.settings.device_args.model_copy(update={"using_gpu": False})
-        run.settings = run.settings.model_copy(update={"device_args": device})
-    return run
+def _look(subject: Subject, measured: Sequence[ClientResult]) -> _Models:
+    paths = {row: find_model(subject.stored.folder, _key(row)) for row in measured}
+    return {row: path for row, path in paths.items() if path is not None}
 
 
-def _model_path(run: Run, row: ClientResult) -> Path | None:
-    """Where a personal model is: in the run folder, or with the silo that trained it, if that is here."""
-    own = run.folder.personal_part(row.method, row.fl_seed, row.p_seed)
-    inside = own.relative_to(run.folder.path) / "models" / f"{row.client}.pt"
-    places = [run.folder.path, *sorted(run.folder.path.glob("silos/rank*"))]
-    return next((place / inside for place in places if (place / inside).is_file()), None)
+def _ask_silos(subject: Subject, workers: Workers, measured: Sequence[ClientResult]) -> _Models:
+    """Which models the silos have; before anything is computed."""
+    asked: dict[str, list[ResultKey]] = {}
+    for row in measured:
+        asked.setdefault(row.client, []).append(_key(row))
+    stored, kept = subject.stored, set[ResultKey]()
+    first = stored.settings.fl_seeds[0]
+    workers.use(stored.global_model(first), first, f"fl{first}")
+    for task, answer in workers.do([FindModels(client, tuple(keys)) for client, keys in asked.items()]):
+        kept |= {key for key, there in zip(task.keys, answer, strict=True) if there}
+    return {row: None for row in measured if _key(row) in kept}
 
 
-class _Auditor:
-    """One client of a run, whose images and global model serve all its personal models."""
+class _Audit:
+    """Hands out the work, and puts the answers together.
 
-    def __init__(
-        self, run: Run, fl_seed: int, client: str, model: nn.Module, eps: float, options: AuditOptions
-    ) -> None:
-        self.data, self.client, self.options = run.splits_of(fl_seed), client, options
-        self.device = choose_device(run.settings)
-        train = load_split(self.data, client, "train", self.device).labelled()
-        self.global_model = client_model(run.settings, model, train)
-        self.own = load_images(self.data, client, options, self.device)
-        attack = run.settings.attack_args.attack(eps)
-        self.x_adv = attack(self.global_model, self.own.biased.x, self.own.biased.y)
-        self.personal_model = copy.deepcopy(self.global_model)
+    Attributes:
+        steps: number of tasks.
+        found: what was found of every model, once :meth:`run` is done.
+        examples: images beside what the probe made of them.
+    """
 
-    def audit(self, model: Path) -> tuple[Finding, float]:
-        """What is found of a personal model, and its divergence from the global one under attack."""
-        load_checked(self.personal_model, load_tensors(model), model)
+    def __init__(self, subject: Subject, workers: Workers, options: AuditOptions, models: _Models) -> None:
+        self._stored, self._workers, self._options, self._models = subject.stored, workers, options, models
+        rows = sorted(models, key=lambda row: (row.fl_seed, row.client))  # stable: methods keep their order
+        self._clients = [
+            _Client(*place, tuple(own))
+            for place, own in groupby(rows, key=lambda row: (row.fl_seed, row.client))
+        ]
+        self._peers = {client: self._choose_peers(client) for client in self._clients}
+        self.steps = len(self._clients) + sum(map(len, self._peers.values()))
+        # Images of silos stay where they are.
+        self._wanted = (
+            0 if subject.of_silos else max(_FEWEST_OF_CLIENT, math.ceil(EXAMPLES / len(self._clients)))
+        )
+        self.found: _Found = []
+        self.examples: list[Example] = []
 
-        def ask() -> list[PeerCounts]:
-            return ask_peers(self.data, self.client, self.global_model, self.personal_model, self.device)
+    def _choose_peers(self, client: _Client) -> tuple[str, ...]:
+        meta = self._stored.splits_of(client.fl_seed).meta
+        return choose_peers(meta, client.name) if self._options.peers else ()
 
-        finding = audit_model(self.global_model, self.personal_model, self.own, self.options, ask)
-        return finding, divergence(self.global_model, self.personal_model, self.x_adv)
+    def run(self, bar: Stage) -> None:
+        """Audit all clients, a federated seed after the other."""
+        for fl_seed, clients in groupby(self._clients, key=lambda client: client.fl_seed):
+            model = self._stored.global_model(fl_seed)
+            self._workers.use(model, fl_seed, f"fl{fl_seed}")
+            for piece in _pieces(list(clients), model):
+                self._audit(piece, model, bar)
+
+    def _audit(self, clients: Sequence[_Client], model: nn.Module, bar: Stage) -> None:
+        """Audit some clients of a federated seed; their models are held meanwhile, and let go then."""
+        wanted = self._wanted if len(self.examples) < EXAMPLES else 0
+        tasks = [
+            AuditClient(
+                client.name, client.keys, client.rows[0].eps or 0.0, wanted, self._states(client, model)
+            )
+            for client in clients
+        ]
+        answers: dict[str, ClientFindings] = {}
+        for task, answer in self._workers.do(tasks):
+            answers[task.client] = answer
+            bar.advance(f"fl{clients[0].fl_seed} client {task.client}")
+        sent = {task.client: task.states or answers[task.client].states for task in tasks}
+        counts = self._ask_peers(clients, answers, sent, bar)
+        for client in clients:
+            answer, told = answers[client.name], [counts[client.name, peer] for peer in self._peers[client]]
+            self.examples = [*self.examples, *answer.examples][:EXAMPLES]
+            for place, (row, found) in enumerate(zip(client.rows, answer.models, strict=True)):
+                said = [one[place] for one in told] if self._options.peers else None
+                self.found.append((row, judge_model(found.reliance, said, self._options), found.kl))
+
+    def _states(self, client: _Client, model: nn.Module) -> tuple[State, ...]:
+        """The client's models where they are here; none where its silo has them."""
+        paths = [self._models[row] for row in client.rows]
+        return tuple(load_model(path, model) for path in paths if path is not None)
+
+    def _ask_peers(
+        self,
+        clients: Sequence[_Client],
+        answers: Mapping[str, ClientFindings],
+        states: Mapping[str, tuple[State, ...]],
+        bar: Stage,
+    ) -> dict[tuple[str, str], tuple[PeerCounts, ...]]:
+        """What the peers of clients count, by client and peer."""
+        tasks = [
+            CountAtPeer(peer, client.name, self._classes(client), states[client.name], answer.reference)
+            for client in clients
+            for answer in [answers[client.name]]
+            for peer in self._peers[client]
+        ]
+        counts: dict[tuple[str, str], tuple[PeerCounts, ...]] = {}
+        for task, answer in self._workers.do(sorted(tasks, key=lambda task: task.client)):
+            counts[task.asker, task.client] = answer
+            bar.advance(f"fl{clients[0].fl_seed} client {task.asker}, peer {task.client}")
+        return counts
+
+    def _classes(self, client: _Client) -> tuple[int, ...]:
+        return tuple(self._stored.splits_of(client.fl_seed).meta.clients[client.name].classes)
+
+
+def _pieces(clients: Sequence[_Client], model: nn.Module) -> Iterator[list[_Client]]:
+    """Clients whose personal models are held at the same time."""
+    size = sum(value.nbytes for value in model.state_dict().values())
+    piece: list[_Client] = []
+    for client in clients:
+        piece.append(client)
+        if size * sum(len(one.rows) for one in piece) >= _MOST_BYTES:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
 
 
 def _gather(
@@ -157,8 +254,7 @@ def _gather(
         for method, ours in told.items()
     }
     by_method: Mapping[str, list[Told]] = {method: [one for _, one in ours] for method, ours in told.items()}
-    summary = summarize(by_method, pooled, options, pictured=bool(examples), absent=absent)
-    return Audited(rows, summary, list(examples))
+    return Audited(rows, summarize(by_method, pooled, options, absent=absent), list(examples))
 
 
 def _rise(row: ClientResult, reference: ClientResult | None) -> float | None:

@@ -20,6 +20,8 @@ from fedml_spurious.learning.modes import Classifier
 
 MOST_PEERS = 10
 """More learn the model and tell little more."""
+SEED = 0
+"""Of everything that an audit draws."""
 
 
 @travels
@@ -38,7 +40,7 @@ class PeerCounts:
     lost: int
 
 
-def choose_peers(meta: SplitMeta, client: str, *, seed: int) -> tuple[str, ...]:
+def choose_peers(meta: SplitMeta, client: str, *, seed: int = SEED) -> tuple[str, ...]:
     """Clients that hold some of a client's classes, drawn, at most ``MOST_PEERS``, by their ids."""
     own = set(meta.clients[client].classes)
     ids = sorted(meta.clients)
@@ -48,22 +50,29 @@ def choose_peers(meta: SplitMeta, client: str, *, seed: int) -> tuple[str, ...]:
 
 
 def count_at_peer(
-    global_model: Classifier, personal_model: Classifier, images: Labelled, classes: Iterable[int]
-) -> PeerCounts:
-    """What a peer counts on its own images.
+    global_model: Classifier,
+    personal_models: Iterable[Classifier],
+    images: Labelled,
+    classes: Iterable[int],
+) -> tuple[PeerCounts, ...]:
+    """What a peer counts on its own images, for every personal model.
 
     Args:
         global_model: takes (B, C, H, W) and returns logits (B, K).
-        personal_model: the personal model of the client that asks.
+        personal_models: of the client that asks; each is used before the next is taken.
         images: of the peer.
         classes: those of the client that asks.
     """
     shared = torch.isin(images.y, torch.tensor(sorted(classes), device=images.y.device))
     x, y = images.x[shared], images.y[shared]
     if not len(y):
-        return PeerCounts(0, 0, 0)
-    right_g, right_p = (_right(model, x, y) for model in (global_model, personal_model))
-    return PeerCounts(len(y), int((right_p & ~right_g).sum()), int((right_g & ~right_p).sum()))
+        return tuple(PeerCounts(0, 0, 0) for _ in personal_models)
+    right = _right(global_model, x, y)
+    return tuple(_compare(right, _right(model, x, y)) for model in personal_models)
+
+
+def _compare(right_g: Tensor, right_p: Tensor) -> PeerCounts:
+    return PeerCounts(len(right_g), int((right_p & ~right_g).sum()), int((right_g & ~right_p).sum()))
 
 
 def _right(model: Classifier, x: Tensor, y: Tensor) -> Tensor:

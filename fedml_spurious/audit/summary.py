@@ -51,7 +51,6 @@ def summarize(
     pooled: Mapping[str, Finding],
     options: AuditOptions,
     *,
-    pictured: bool,
     absent: int = 0,
 ) -> AuditSummary:
     """What is said of each method.
@@ -60,7 +59,6 @@ def summarize(
         told: what is known of its personal models, by method.
         pooled: what is said of all of them together.
         options: what was asked.
-        pictured: whether there are images to look at.
         absent: personal models that are not here.
     """
     return AuditSummary(
@@ -68,7 +66,6 @@ def summarize(
         peers=options.peers,
         tolerance=options.tolerance,
         absent=absent,
-        pictured=pictured,
         methods={name: _method(pooled[name], models, options) for name, models in told.items()},
     )
 

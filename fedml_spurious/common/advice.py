@@ -128,9 +128,23 @@ def for_a_program(text: str) -> str:
     return "`".join(parts)
 
 
+def for_an_audit(text: str) -> str:
+    """A message of a run for whoever audits it: an audit goes on from nothing, and makes no part of a run."""
+    text = re.sub(
+        r"\b([Cc])ontinue with --resume(?!, which)",
+        lambda found: f"{'S' if found[1] == 'C' else 's'}tart the audit again",
+        _without_what_is_kept(text),
+    )
+    return text.replace("Give an --output that", "Name a folder that")
+
+
+def _without_what_is_kept(text: str) -> str:
+    return re.sub(r"What (?:was|is) finished is kept; (\w)", lambda found: found[1].upper(), text)
+
+
 def for_fedmls_runner(text: str) -> str:
     """A message of a run for a program with FedML's runner, which keeps nothing and goes on from nothing."""
-    text = re.sub(r"What (?:was|is) finished is kept; (\w)", lambda found: found[1].upper(), text)
+    text = _without_what_is_kept(text)
     again = r"\b([Cc])ontinue (?:the run |it )?with --resume(?:, which makes it again)?"
     text = re.sub(again, lambda found: f"{'S' if found[1] == 'C' else 's'}tart the program again", text)
     return text.replace("give another --output", "start the program again").replace("--output", "folder")

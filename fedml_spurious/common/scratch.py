@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def hold_folder(path: Path, option: str = "--output") -> Iterator[None]:
+def hold_folder(path: Path, option: str | None = "--output") -> Iterator[None]:
     """Keep a folder from being written by two runs at once; created where it is absent.
 
     The lock goes with the process, however that ends. Some network file systems have no locks; there nothing
@@ -28,7 +28,7 @@ def hold_folder(path: Path, option: str = "--output") -> Iterator[None]:
 
     Args:
         path: the folder.
-        option: what names another folder, in messages.
+        option: what names another folder, in messages; None where no other will do.
 
     Raises:
         InputError: the folder cannot be written, or another process holds it.
@@ -41,9 +41,10 @@ def hold_folder(path: Path, option: str = "--output") -> Iterator[None]:
             stack.enter_context(_locked(path))
             sweep_drafts(path)
         except BlockingIOError:
+            elsewhere = f", or give another {option}" if option else ""
             raise InputError(
-                f"{path}: another process is working on the run in this folder; wait for it or end it, or "
-                f"give another {option}"
+                f"{path}: another process is working on the run in this folder; wait for it or end it"
+                f"{elsewhere}"
             ) from None
         except OSError as error:
             logger.info("%s cannot be locked: %s", path, error)

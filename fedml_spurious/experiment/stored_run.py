@@ -11,6 +11,7 @@ from fedml_spurious.common.advice import for_a_program, translated
 from fedml_spurious.common.checksums import require_unchanged
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import load_settings
+from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.client import ClientStep
 from fedml_spurious.experiment.device import choose_device
 from fedml_spurious.experiment.inputs import initial_network, splits_folder
@@ -25,6 +26,8 @@ class Run:
 
     Args:
         folder: where the run was written.
+        settings: in place of those of the folder, where hosts or processes differ.
+        samples: whether the images are needed; the description of the split files is enough otherwise.
 
     Attributes:
         settings: settings of the run.
@@ -35,11 +38,12 @@ class Run:
     """
 
     @translated(for_a_program)
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, settings: Settings | None = None, *, samples: bool = True) -> None:
         self.folder = RunFolder(Path(folder))
         require_run_folder(self.folder.path)
         require_unchanged(self.folder.config)
-        self.settings = load_settings(self.folder.config)
+        self.settings = load_settings(self.folder.config) if settings is None else settings
+        self._samples = samples
         self._opened: dict[Path, SplitFolder] = {}
         self.splits = self.splits_of(self.settings.fl_seeds[0])
 
@@ -52,7 +56,8 @@ class Run:
         """
         place = splits_folder(self.settings, self.folder, self._seed(fl_seed))
         if place not in self._opened:
-            self._opened[place] = SplitFolder(place, name=self.settings.data_args.dataset)
+            name = self.settings.data_args.dataset
+            self._opened[place] = SplitFolder(place, name=name, files=self._samples)
             share_seal(self._opened.values())
         return self._opened[place]
 

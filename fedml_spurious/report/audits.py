@@ -81,7 +81,7 @@ def make_audits(runs: DatasetRuns, names: Mapping[Path, str]) -> tuple[AuditPart
         found.append(
             AuditPart(
                 stored,
-                audit_document(f"Audit of {name}", stored.summary),
+                audit_document(f"Audit of {name}", stored.summary, pictured=bool(stored.picture)),
                 _picture(run.path / AUDIT_PICTURE, stored.picture) if stored.picture else None,
                 make_download(
                     f"audit{suffix}.csv",

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 from fedml_spurious.common.checksums import remedy
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.frozen_model import FrozenModel
@@ -94,22 +96,22 @@ class MethodAudit(FrozenModel):
 
 
 class AuditSummary(FrozenModel):
-    """An audit.
+    """An audit, the same whoever did it; what older versions said beside is left unread.
 
     Attributes:
         probe: what the user called the probe; None without one.
         peers: whether peers were asked.
         tolerance: rise of the disparity that counts as none.
         absent: personal models that the run has results of and that are not here.
-        pictured: whether images beside what the probe made of them are in ``audit.png``.
         methods: what is said of each method.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     probe: str | None = None
     peers: bool
     tolerance: float
     absent: int
-    pictured: bool
     methods: dict[str, MethodAudit]
 
 
@@ -164,8 +166,14 @@ def shares_text(models: Iterable[Mapping[str, int]]) -> str:
     return ", ".join(parts)
 
 
-def audit_document(title: str, summary: AuditSummary) -> Document:
-    """An audit as tables and paragraphs: what was measured, what probe and peers say, what only orders."""
+def audit_document(title: str, summary: AuditSummary, *, pictured: bool) -> Document:
+    """An audit as tables and paragraphs: what was measured, what probe and peers say, what only orders.
+
+    Args:
+        title: what was audited.
+        summary: what is said of each method.
+        pictured: whether images beside what the probe made of them are in ``audit.png``.
+    """
     asked = [f"probe {summary.probe}" if summary.probe else "no probe"]
     asked += ["peers"] if summary.peers else []
     head = (
@@ -178,7 +186,7 @@ def audit_document(title: str, summary: AuditSummary) -> Document:
         TextTable(head, ("method", *_columns(summary)), rows),
         "\n".join(reasons),
         *_orders_only(summary),
-        "\n".join(_notes(summary)),
+        "\n".join(_notes(summary, pictured)),
     ]
 
 
@@ -223,10 +231,10 @@ def _orders_only(summary: AuditSummary) -> list[TextTable]:
     return [TextTable(_ORDERS_ONLY, columns, tuple(rows))] if rows else []
 
 
-def _notes(summary: AuditSummary) -> list[str]:
+def _notes(summary: AuditSummary, pictured: bool) -> list[str]:
     """What has to be said beside every audit."""
     notes = [_LIMITS]
-    if summary.pictured:
+    if pictured:
         notes.append(
             f"Look at the images that the probe made ({AUDIT_PICTURE}): their content should be as it was."
         )

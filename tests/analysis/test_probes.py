@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from fedml_spurious.analysis.probes import (
     require_image,
     transfer_all,
 )
-from fedml_spurious.analysis.reliance import attribute_variance, measure_reliance
+from fedml_spurious.analysis.reliance import answer, attribute_variance, compare_answers
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.learning.client_data import to_tensors
 from fedml_spurious.results.proportions import paired_interval
@@ -168,7 +169,9 @@ def reliance_of(probe: Probe, global_model: object, personal_model: object):  # 
     x, y = colored_images()
     donors = choose_donors(y, seed=0, client=0)
     probed = transfer_all("probe", probe, x, donors, seed=0, client=0)
-    return measure_reliance(global_model, personal_model, x, probed, y, y[donors])  # type: ignore[arg-type]
+    models: tuple[Any, Any] = (global_model, personal_model)
+    reference, personal = (answer(model, x, probed, y) for model in models)
+    return compare_answers(reference, personal, y, y[donors])
 
 
 def test_a_model_that_looks_at_the_colour_alone_is_found_out() -> None:

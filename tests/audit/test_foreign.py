@@ -132,6 +132,9 @@ def test_a_ready_network_does_and_one_peer_is_too_few(
     ("changes", "more", "message"),
     [
         ({"client": "0007"}, [], "--client: no client '0007' in"),
+        ({"client": "b"}, [], "there are 0000 to 0001. Did you mean 0001, which was called b?"),
+        ({}, ["--rank", "1"], "--rank: is for runs; leave it out, or give the folder of one"),
+        ({}, ["--cf", "quickstart"], "--cf: is for runs"),
         ({"client": None}, [], "--client: missing; two models need --global, --personal, --model"),
         ({"data": "nowhere"}, [], "nowhere: no such folder"),
         ({"global": "nowhere.pt"}, [], "--global: nowhere.pt: no such file; expected a state dictionary"),
@@ -159,6 +162,15 @@ def test_what_cannot_be_audited_is_one_message_and_nothing_is_written(
     assert message in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(
+    data: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("in the way")
+    result = audit(*arguments(data, files, out=tmp_path / "out", model="test_foreign:Failing"))
+    assert result.exit_code == 2, result.output
+    assert f"{tmp_path}/out: cannot be written" in result.output
 
 
 @pytest.mark.parametrize(

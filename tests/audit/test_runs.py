@@ -18,6 +18,7 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.analysis import reliance
 from fedml_spurious.cli import main
 from fedml_spurious.common.errors import SealedError
+from fedml_spurious.common.scratch import hold_folder
 from fedml_spurious.results.rows import read_results, write_results
 
 FILES = ("audit.csv", "audit.json", "audit.png")
@@ -54,6 +55,29 @@ def test_every_personal_model_has_a_row_that_its_images_explain(run: Path) -> No
         assert int(row["peers"]) <= 3
     assert "delta_truth" not in rows[0]
     assert "truth" not in summary["methods"]["ft"]
+
+
+def test_a_setting_that_differs_between_hosts_may_be_another(run: Path, splits: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(splits, tmp_path / "moved")
+    audited(run, "--probe", "colour")
+    before = contents(run)
+    audited(run, "--probe", "colour", "--set", f"data_args.data_cache_dir={moved}")
+    assert contents(run) == before
+
+
+def test_the_folder_of_a_silo_tells_no_settings(tmp_path: Path) -> None:
+    (tmp_path / "run/silos/rank1").mkdir(parents=True)
+    result = audit(tmp_path / "run", "--rank", "1", "--role", "client")
+    assert result.exit_code == 2
+    assert "has no config.yaml, as the folder of a silo on a machine of its own; name the" in result.output
+
+
+def test_a_folder_that_another_process_holds_is_refused(run: Path) -> None:
+    with hold_folder(run):
+        result = audit(run)
+    assert result.exit_code == 2
+    assert "another process is working on the run in this folder; wait for it or end it" in result.output
+    assert "--output" not in result.output
 
 
 def test_the_same_bytes_twice_and_a_run_named_twice_is_one(run: Path, tmp_path: Path) -> None:
@@ -214,6 +238,16 @@ def test_a_run_that_cannot_be_audited_is_one_message(
         (["RUN", "nowhere"], "nowhere: no such folder; give folders of finished runs"),
         (["RUN", ""], "argument 2: is empty"),
         (["--global", "a.pt"], "--personal: missing; two models need"),
+        (["RUN", "--set", "train_args.epochs=9"], "of another configuration train_args.epochs: was 1, is 9"),
+        (["RUN", "--cf", "quickstart"], "is a run of another configuration"),
+        (["RUN", "--cf", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["nowhere", "--cf", "quickstart"], "nowhere: no such folder; give the folder that this"),
+        (["RUN", "--rank", "1"], "comm_args: GRPC needs to know its processes"),
+        (["RUN", "--rank", "1", "--set", "comm_args.silos=2"], "give --rank 0 --role server to one"),
+        (
+            ["RUN", "--rank", "3", "--role", "client", "--set", "comm_args.silos=2"],
+            "--rank 3: expected 0 to 2",
+        ),
     ],
 )
 def test_wrong_options_are_one_message(run: Path, arguments: list[str], message: str) -> None:
@@ -234,18 +268,21 @@ def test_peers_among_silos_are_refused(run: Path) -> None:
     result = audit(run, "--probe", "colour", "--peers")
     assert result.exit_code == 2, result.output
     assert "--peers" in result.output
-    assert "is a run of silos, which read no client of another; leave --peers out" in result.output
-    summary, _ = audited(run, "--probe", "colour")
-    assert not summary["pictured"]
+    assert "is a run of silos, which read no client of another; start its silos" in result.output
+    audited(run, "--probe", "colour")
     assert not (run / "audit.png").exists()
 
 
-def test_several_processes_are_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_audit_one_run_at_a_time(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "0"), ("SIZE", "3"), ("LOCAL_SIZE", "3")):
         monkeypatch.setenv(f"OMPI_COMM_WORLD_{name}", value)
-    result = audit(run)
+    result = audit(run, run)
     assert result.exit_code == 2
-    assert "audit is one process, and mpirun started 3; start it without mpirun" in result.output
+    assert "several processes audit one run at a time, and 2 runs were given" in result.output
+    two = [part for name in ("global", "personal", "model", "data", "client") for part in (f"--{name}", "x")]
+    result = audit(*two)
+    assert result.exit_code == 2
+    assert "and two models that are of no run were given; start one process" in result.output
 
 
 def test_another_run_in_the_folder_takes_the_audit_with_it(finished: Finished, run: Path) -> None:
@@ -266,7 +303,7 @@ def test_another_run_in_the_folder_takes_the_audit_with_it(finished: Finished, r
 
 
 def test_the_report_shows_the_audit_and_its_verdicts(run: Path) -> None:
-    summary, rows = audited(run, "--probe", "colour")
+    _, rows = audited(run, "--probe", "colour")
     assert not (run / "report.html").exists()  # this run wants none
     assert CliRunner().invoke(main, ["report", str(run)]).exit_code == 0
     page = (run / "report.html").read_text()
@@ -283,7 +320,7 @@ def test_the_report_shows_the_audit_and_its_verdicts(run: Path) -> None:
     for row in rows[:1]:
         assert row["reason"].replace("'", "&#39;") in page
     assert 'download="audit.csv"' in page
-    assert summary["pictured"]
+    assert (run / "audit.png").is_file()
     assert 'class="probed"' in page
     # Audited again, a report that is there is written anew.
     assert audit(run).exit_code == 0

@@ -137,9 +137,17 @@ def test_peers_count_on_classes_of_the_client_alone() -> None:
     def model(answers: torch.Tensor):  # type: ignore[no-untyped-def]
         return lambda x: torch.eye(3)[answers[x.flatten().long()]]
 
-    counts = count_at_peer(model(by_global), model(by_personal), images, (0, 1))
-    assert counts == PeerCounts(images=5, gained=1, lost=2)
-    assert count_at_peer(model(by_global), model(by_personal), images, (7,)) == PeerCounts(0, 0, 0)
+    asked: list[int] = []
+
+    def global_model(x: torch.Tensor) -> torch.Tensor:
+        asked.append(len(x))
+        return model(by_global)(x)  # type: ignore[no-any-return]
+
+    found = count_at_peer(global_model, [model(by_personal), model(by_global)], images, (0, 1))
+    assert found == (PeerCounts(images=5, gained=1, lost=2), PeerCounts(images=5, gained=0, lost=0))
+    assert asked == [5]  # once, however many personal models there are
+    none = PeerCounts(0, 0, 0)
+    assert count_at_peer(global_model, [model(by_personal)] * 2, images, (7,)) == (none, none)
 
 
 def test_the_estimate_by_peers_is_a_difference_of_two_changes() -> None:

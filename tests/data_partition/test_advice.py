@@ -144,3 +144,7 @@ def test_an_error_that_is_translated_stays_the_same() -> None:
     assert str(error) == "x: continue with resume=True, or give another output, not `run --output x`"
     kept = "ft: OSError. What was finished is kept; mend it, then continue with --resume"
     assert advice.for_fedmls_runner(kept) == "ft: OSError. Mend it, then start the program again"
+    assert advice.for_an_audit(kept) == "ft: OSError. Mend it, then start the audit again"
+    # A part of the run is made again by the run.
+    broken = "model.pt: is broken; remove the file and continue with --resume, which makes it again"
+    assert advice.for_an_audit(broken) == broken

@@ -88,6 +88,7 @@ def test_numbers_of_numpy_travel_as_numbers() -> None:
 def test_every_kind_of_task_is_known_to_the_equality_of_processes() -> None:
     """Whoever adds a task adds it to ``test_equality.py``; all that a run does is imported with it."""
     import_module("fedml_spurious.experiment.run")
+    import_module("fedml_spurious.audit.tasks")  # whose tasks are in test_audit.py
     kinds = {
         name
         for name, item in travelling_types().items()
@@ -95,6 +96,7 @@ def test_every_kind_of_task_is_known_to_the_equality_of_processes() -> None:
     }
     assert kinds == {
         "BatchNormSums", "ClientDirections", "CountFooled", "MeasureGlobal", "Personalize", "RecordClient",
+        "AuditClient", "CountAtPeer", "FindModels",
     }  # fmt: skip
 
 
