@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import quick_start
 import torch
 import yaml
 from running import invoke, without_time
@@ -21,6 +22,7 @@ from data_partition.colored_mnist import Options, build
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
 PROGRAMS = Path(__file__).parent / "programs"
+QUICK = (sys.executable, quick_start.__file__)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -32,7 +34,7 @@ def over_mpi(processes: int, home: Path, *command: str) -> subprocess.CompletedP
     mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert mpirun, "mpirun is missing: install the extra mpi"
     return subprocess.run(
-        [mpirun, "--allow-run-as-root", "--oversubscribe", "-np", str(processes), sys.executable, *command],
+        [mpirun, "--allow-run-as-root", "--oversubscribe", "-np", str(processes), *command],
         cwd=home,
         env=environment(home),
         capture_output=True,
@@ -61,7 +63,7 @@ def over_grpc(processes: int, home: Path, *command: str) -> list[tuple[int, str]
     for rank in range(processes):
         running.append(
             subprocess.Popen(
-                [sys.executable, *command, "--addresses", str(table), "--rank", str(rank)],
+                [*QUICK, *command, "--addresses", str(table), "--rank", str(rank)],
                 cwd=home,
                 env=environment(home),
                 stdout=subprocess.PIPE,
@@ -129,7 +131,7 @@ def test_simulation_over_mpi(two_clients: Path, reference: Path, tmp_path: Path)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(configuration("fedml_mpi", two_clients)))
     train = str(EXAMPLES / "fedml_mpi" / "train.py")
-    finished = over_mpi(3, tmp_path, train, "--cf", str(path), "--output", "out")
+    finished = over_mpi(3, tmp_path, sys.executable, train, "--cf", str(path), "--output", "out")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     require_same(tmp_path / "out", reference)
     assert "ours" in finished.stdout
@@ -154,7 +156,7 @@ def test_the_lines_of_the_page_in_a_program_with_plain_loaders(two_clients: Path
     expected = tmp_path / "command"
     assert invoke(content, expected).exit_code == 0
     program = str(PROGRAMS / "lines_of_the_page.py")
-    finished = over_mpi(3, tmp_path, program, str(two_clients), "out")
+    finished = over_mpi(3, tmp_path, *QUICK, program, str(two_clients), "out")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     require_same(tmp_path / "out", expected)
 
@@ -164,7 +166,7 @@ def test_an_error_on_one_rank_ends_all(runner: str, splits: Path, tmp_path: Path
     """A client with another network: one message that names the tensors, and nobody waits."""
     program = str(PROGRAMS / "wrong_network.py")
     if runner == "MPI":
-        finished = over_mpi(2, tmp_path, program, "MPI", str(splits))
+        finished = over_mpi(2, tmp_path, *QUICK, program, "MPI", str(splits))
         assert finished.returncode == 2, finished.stdout + finished.stderr
         assert finished.stderr.count("Error: the global weights do not fit the model") == 1
         return
@@ -175,7 +177,7 @@ def test_an_error_on_one_rank_ends_all(runner: str, splits: Path, tmp_path: Path
 
 def test_fedmls_own_classes_in_its_runner_give_the_average_of_the_clients(tmp_path: Path) -> None:
     """Their live tensors do no harm there, because messages are copies; and ours take part with them."""
-    finished = over_mpi(3, tmp_path, str(PROGRAMS / "fedmls_own.py"))
+    finished = over_mpi(3, tmp_path, *QUICK, str(PROGRAMS / "fedmls_own.py"))
     assert finished.returncode == 0, finished.stdout + finished.stderr
     found = torch.load(tmp_path / "weights.pt", weights_only=True)
     assert found["weight"].item() == pytest.approx(2 + 1 / 3, abs=1e-6)  # (10 * 2 + 20 * 2.5) / 30

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import quick_start
 from jobs import free_ports
 
 from fedml_spurious.common.errors import InputError
@@ -212,7 +213,9 @@ end.finish()
 
 def test_a_process_survives_thousands_of_messages_and_hears_the_next(tmp_path: Path) -> None:
     """Random bytes, envelopes with random parts, mixtures of these, and such that were cut or damaged."""
-    command = [sys.executable, "-c", FUZZ, str(free_ports(2)), str(tmp_path)]
+    program = tmp_path / "fuzz.py"
+    program.write_text(FUZZ)
+    command = [sys.executable, quick_start.__file__, str(program), str(free_ports(2)), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     sent, kind, whole, waiting = done.stdout.split()
