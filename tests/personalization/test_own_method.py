@@ -74,6 +74,7 @@ def test_the_example_runs_from_its_configuration(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.chdir(tmp_path)
     shorter = ("train_args.comm_round=1", "data_args.partition.limit=300", "personalization_args.epochs=1")
+    shorter += ("model_args.model=small_network:cnn",)
     sets = [part for change in shorter for part in ("--set", change)]
     run = ["run", "--cf", str(EXAMPLES / "own_method.yaml"), "--output", "run", *sets]
     result = CliRunner().invoke(main, run)

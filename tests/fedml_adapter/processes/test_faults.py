@@ -34,7 +34,7 @@ class Faulty(FineTuning):
 def config(tiny: dict[str, Any]) -> dict[str, Any]:
     """Long enough to be hit in the middle."""
     config = copy.deepcopy(tiny)
-    config["model_args"]["model"] = "small_network:cnn"
+    config["model_args"]["fc_width"] = 8
     config["train_args"] |= {"comm_round": 40, "epochs": 4}
     config["validation_args"] = {"frequency_of_the_test": 100}  # what is hit is training
     config["personalization_args"] |= {"epochs": 20}

@@ -106,7 +106,7 @@ def test_mpi_over_three_hosts_equals_one_process(config: dict[str, Any], tmp_pat
 def test_a_cut_cable_ends_silos_over_grpc_on_both_sides(config: dict[str, Any], tmp_path: Path) -> None:
     config = copy.deepcopy(config)
     config["common_args"] = {"training_type": "cross_silo"}
-    config["train_args"] |= {"comm_round": 200}
+    config["train_args"] |= {"comm_round": 2000}
     addresses = [f"10.93.0.{number}:8890" for number in (1, 2, 3)]
     config["comm_args"] = {
         "backend": "GRPC", "grpc_addresses": addresses, "grpc_network": True, "timeout": TIMEOUT,
