@@ -26,25 +26,17 @@ def test_one_round_with_three_workers_equals_one_process(config: dict[str, Any],
     config["train_args"]["comm_round"] = 1
     alone = tmp_path / "alone"
     assert invoke(config, alone).exit_code == 0
-    job = Job(config, tmp_path / "mpi", AS_USERS)
+    job = Job(config, tmp_path / "mpi")
     status, output = job.end(job.mpirun(4))
     assert status == 0, output
     require_same(job.folder, alone)
-    job.require_none_left()
-    # Rank 0 alone is on the terminal; everybody's log is in the run folder.
-    assert output.count("Everything is in") == 1
-    assert not re.search("INFO|WARNING", output)
-    assert {path.name for path in (job.folder / "logs").iterdir()} == {
-        f"rank{rank}.log" for rank in (1, 2, 3)
-    }
-    assert "fedml" in (job.folder / "run.log").read_text()
-    left = {path.name for path in job.folder.iterdir()} - {path.name for path in alone.iterdir()}
-    assert left == {"logs"}
+    require_tidy(job, output, alone, workers=(1, 2, 3))
 
 
 def test_seeds_with_partitions_of_their_own_and_one_worker_equal_one_process(
     config: dict[str, Any], tmp_path: Path
 ) -> None:
+    """With the processes that users start."""
     partition = {"source": "digits", "clients": 4, "classes_per_client": 3, "limit": 240, "seed": None}
     config["data_args"] = {"dataset": "colored_mnist", "partition": partition}
     config["train_args"]["comm_round"] = 1
@@ -52,12 +44,23 @@ def test_seeds_with_partitions_of_their_own_and_one_worker_equal_one_process(
     config["experiment_args"] = {"methods": ["global", "ours"], "fl_seeds": [0, 1]}
     alone = tmp_path / "alone"
     assert invoke(config, alone).exit_code == 0
-    job = Job(config, tmp_path / "mpi")
+    job = Job(config, tmp_path / "mpi", AS_USERS)
     status, output = job.end(job.mpirun(2))
     assert status == 0, output
     require_same_run(job.folder, alone)
     require_same_weights(weights(job.folder, 1), weights(alone, 1))
+    require_tidy(job, output, alone, workers=(1,))
+
+
+def require_tidy(job: Job, output: str, alone: Path, workers: tuple[int, ...]) -> None:
+    """Rank 0 alone is on the terminal, everybody's log is in the run folder, and nothing else is left."""
     job.require_none_left()
+    assert output.count("Everything is in") == 1
+    assert not re.search("INFO|WARNING", output)
+    assert {path.name for path in (job.folder / "logs").iterdir()} == {f"rank{rank}.log" for rank in workers}
+    assert "fedml" in (job.folder / "run.log").read_text()
+    left = {path.name for path in job.folder.iterdir()} - {path.name for path in alone.iterdir()}
+    assert left == {"logs"}
 
 
 def require_same(folder: Path, alone: Path) -> None:
