@@ -20,7 +20,7 @@ from fedml_spurious.common.errors import InputError
 CHECKSUMS = "checksums.jsonl"
 
 _OF_A_TRAINING = ("divergence",)
-_WITH_ITS_FOLDER = ("identity.json", "trajectory.csv", "details.json")
+_WITH_ITS_FOLDER = ("identity.json", "trajectory.csv", "details.json", "details.csv")
 
 
 def remedy(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ TRAJECTORY_COLUMNS = (
 )  # fmt: skip
 
 _DETAILS, _TRAJECTORY = "details.json", "trajectory.csv"
+_GROWING_DETAILS, _DETAILS_COLUMNS = "details.csv", ("client", "details")
 _SELECTED, _LAST = "clients.csv", "clients_last.csv"
-STORED = (_SELECTED, _LAST, _TRAJECTORY, _DETAILS)
+STORED = (_SELECTED, _LAST, _TRAJECTORY, _DETAILS, _GROWING_DETAILS)
 """Files of one method with its options and seeds, from which a run goes on."""
 
 _Part = dict[str, ClientResult]
@@ -40,7 +42,8 @@ class ResultStore:
 
     They are of the selected epoch; ``clients_last.csv`` beside it has those of the last epoch, and
     ``details.json`` what a method tells of its way, by client. Rows are appended as they come, and stand in
-    the order of the clients when the run ends, so that nothing shows who was finished first.
+    the order of the clients when the run ends, so that nothing shows who was finished first. Details too are
+    rows until then, in ``details.csv``: a JSON file cannot grow.
 
     Args:
         folder: the run folder.
@@ -62,7 +65,7 @@ class ResultStore:
         self._added: set[ResultKey] = set()  # a method of one's own may tell no trajectory
         self._parts: dict[Path, _Part] = {}
         self._trajectories: dict[Path, set[str]] = {}  # clients in each trajectory.csv
-        self._told: dict[Path, dict[str, Any]] = {}  # details.json by folder
+        self._told: dict[Path, dict[str, Any]] = {}  # details by folder
         self._checked: set[Path] = set()
         self._claimed: set[Path] = set()
 
@@ -140,9 +143,9 @@ class ResultStore:
         if outcome.trajectory:
             self._add_trajectory(path / _TRAJECTORY, key.client, outcome.trajectory)
         if outcome.details:
-            found = self._details(path)
-            found[key.client] = dict(outcome.details)
-            write_json(path / _DETAILS, {client: found[client] for client in sorted(found)})
+            self._details(path)[key.client] = dict(outcome.details)
+            told = {"client": key.client, "details": json.dumps(outcome.details, allow_nan=False)}
+            append_csv(path / _GROWING_DETAILS, _DETAILS_COLUMNS, [told])
         if outcome.state is not None:
             save_tensors(self._model(key), outcome.state)
         for name, row in ((_LAST, outcome.last), (_SELECTED, outcome.result)):
@@ -162,8 +165,11 @@ class ResultStore:
 
     def _details(self, part: Path) -> dict[str, Any]:
         if part not in self._told:
-            path = part / _DETAILS
-            self._told[part] = read_json(path) if path.exists() else {}
+            whole, growing = part / _DETAILS, part / _GROWING_DETAILS
+            found = read_json(whole) if whole.exists() else {}
+            if growing.exists():
+                found |= {row["client"]: _told(growing, row) for row in read_csv(growing, grows=True)}
+            self._told[part] = found
         return self._told[part]
 
     def _tidy(self) -> None:
@@ -174,6 +180,11 @@ class ResultStore:
         for path in {path.with_name(_TRAJECTORY) for path in self._parts}:
             if path.exists():
                 tidy_csv(path, TRAJECTORY_COLUMNS, _in_order(_trajectory_rows(path)))
+        for part in {path.parent for path in self._parts}:
+            if (part / _GROWING_DETAILS).exists():
+                told = self._details(part)
+                write_json(part / _DETAILS, {client: told[client] for client in sorted(told)})
+                (part / _GROWING_DETAILS).unlink()
 
     def collect(self, plan: Sequence[ResultKey]) -> None:
         """Put the results of methods with options where those of other methods are.
@@ -219,6 +230,15 @@ class ResultStore:
 
 def _trajectory_rows(path: Path) -> list[dict[str, str]]:
     return read_csv(path, grows=True) if path.exists() else []
+
+
+def _told(path: Path, row: Mapping[str, str]) -> Any:
+    try:
+        return json.loads(row["details"])
+    except (KeyError, ValueError, RecursionError):
+        raise InputError(
+            f"{path}: broken, expected what a method tells of client {row.get('client')}; {remedy(path)}"
+        ) from None
 
 
 def _in_order(rows: list[dict[str, str]]) -> list[dict[str, str]]:

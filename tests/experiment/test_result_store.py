@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from fedml_spurious.common.checksums import keep_checksums
+from fedml_spurious.common.errors import InputError
 from fedml_spurious.experiment import result_store
 from fedml_spurious.experiment.result_key import Outcome, ResultKey
 from fedml_spurious.experiment.result_store import TRAJECTORY_COLUMNS, ResultStore
@@ -91,3 +93,33 @@ def test_a_kill_between_any_two_writes_of_an_outcome(
         assert one.has(key("0001"))
         one.collect([key("0000"), key("0001")])
     assert contents(folder) == contents(reference)
+
+
+def test_what_methods_tell_grows_by_lines_and_is_one_file_in_the_end(tmp_path: Path) -> None:
+    keep_checksums(tmp_path)
+    store = ResultStore(RunFolder(tmp_path))
+    part, sizes = store.path(key("0000")), [0]
+    for client in ("0002", "0001", "0000"):
+        store.add(key(client), outcome(client))
+        sizes.append((part / "details.csv").stat().st_size)
+    assert not (part / "details.json").exists()
+    assert sizes[2] - sizes[1] == sizes[3] - sizes[2] < sizes[1]
+    with (part / "details.csv").open("ab") as stream:
+        stream.write(b'0003,"{""fou')  # what a kill leaves
+    again = ResultStore(RunFolder(tmp_path))
+    again.add(key("0003"), outcome("0003"))
+    clients = [f"000{place}" for place in range(4)]
+    again.collect([key(client) for client in clients])
+    told = json.loads((part / "details.json").read_text())
+    assert list(told) == clients
+    assert told == {client: {"found": 1.0} for client in clients}
+    assert not (part / "details.csv").exists()
+
+
+def test_a_broken_line_of_what_methods_tell_names_its_client(tmp_path: Path) -> None:
+    store = ResultStore(RunFolder(tmp_path))
+    part = store.path(key("0000"))
+    part.mkdir(parents=True)
+    (part / "details.csv").write_text("client,details\n0001,nonsense\n")
+    with pytest.raises(InputError, match=r"details\.csv: broken, .* of client 0001; remove the folder"):
+        store.add(key("0000"), outcome("0000"))
