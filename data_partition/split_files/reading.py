@@ -111,20 +111,26 @@ def read_client(
 
 def _group(parent: Any, name: str, path: Path) -> Any:
     """A group that lies in the file itself: links can lead to any other file."""
-    if name not in parent.keys():  # `in` follows links
+    link = parent.get(name, getlink=True)
+    if link is None:
         raise _mismatch(path, f"there is no {name!r}")
-    found = parent[name] if isinstance(parent.get(name, getlink=True), h5py.HardLink) else None
+    found = parent[name] if isinstance(link, h5py.HardLink) else None
     if not isinstance(found, h5py.Group):
         raise _mismatch(path, f"{name!r} is a link or no group")
     return found
 
 
 def _column(group: Any, name: str, path: Path, client_id: str) -> Any:
-    link = group.get(name, getlink=True) if name in group.keys() else None  # as above
-    found = group[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+    found = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None  # as above
+    if not isinstance(found, h5py.Dataset) or _is_elsewhere(found):
         raise _mismatch(path, f"client {client_id}, {name}: is missing, or a link, or kept in another file")
     return found
+
+
+def _is_elsewhere(dataset: Any) -> bool:
+    """Whether other files hold its values; looked up at once, because a run looks at every data set."""
+    kept = dataset.id.get_create_plist()
+    return bool(kept.get_layout() == h5py.h5d.VIRTUAL or kept.get_external_count())
 
 
 def _mismatch(path: Path, problem: str) -> InputError:
