@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from fedml_spurious.results.finished_run import FinishedRun, load_run
+
+_kept: ContextVar[dict[Path, FinishedRun] | None] = ContextVar("_kept", default=None)
+"""The runs that were read in a block of :func:`read_once`."""
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Let figures that are drawn inside the block read a run once; its files must not change meanwhile."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 def load_runs(folders: Sequence[Path]) -> list[FinishedRun]:
@@ -16,7 +31,13 @@ def load_runs(folders: Sequence[Path]) -> list[FinishedRun]:
         InputError: a folder is no finished run.
     """
     different = {folder.resolve(): folder for folder in folders}
-    return [load_run(folder) for folder in different.values()]
+    kept = _kept.get()
+    if kept is None:
+        kept = {}
+    for resolved, folder in different.items():
+        if resolved not in kept:
+            kept[resolved] = load_run(folder)
+    return [kept[resolved] for resolved in different]
 
 
 def partition_options(run: FinishedRun) -> Mapping[str, Any]:

@@ -144,7 +144,8 @@ def make_explorer(runs: DatasetRuns, metas: Metas) -> Explorer:
     for result in runs.results:
         by_client.setdefault(who(result, runs.own_clients), []).append(result)
     methods = tuple(runs.methods())
-    rows = [_row(key, found, methods, metas) for key, found in by_client.items()]
+    names = {fl_seed: meta.client_names for fl_seed, meta in metas.items()}
+    rows = [_row(key, found, methods, metas, names) for key, found in by_client.items()]
     ordered = sorted(rows, key=_badness)
     tenth = math.ceil(sum(row.worst is not None for row in rows) / 10)
     marked = [_mark(row, index < tenth) for index, row in enumerate(ordered)]
@@ -183,12 +184,13 @@ def _row(
     results: Sequence[ClientResult],
     methods: Sequence[str],
     metas: Metas,
+    names: Mapping[int, Mapping[str, str]],
 ) -> ClientRow:
     client, fl_seed = key
     first = results[0]
     meta = metas.get(first.fl_seed)
     own = meta.clients.get(client) if meta else None
-    called = meta.client_names.get(client, "") if meta else ""
+    called = names[first.fl_seed].get(client, "") if meta else ""
     return ClientRow(
         client=client,
         fl_seed=fl_seed,

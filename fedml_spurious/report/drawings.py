@@ -14,6 +14,7 @@ from markupsafe import Markup
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.drawing import Drawing, FigureKind, draw_figure, new_figure, picture_bytes
 from fedml_spurious.figures.registry import FIGURES
+from fedml_spurious.figures.runs import read_once
 from fedml_spurious.figures.style import BIASED, CONFLICTING, RC
 from fedml_spurious.report.downloads import Download, csv_text, make_download
 from fedml_spurious.results.text_tables import TextTable
@@ -52,6 +53,11 @@ def draw_figures(folders: Sequence[Path]) -> tuple[tuple[Shown, ...], tuple[tupl
 
     Parts of a figure are shown where the whole cannot be, and what they lack is said of the whole.
     """
+    with read_once():
+        return _draw_figures(folders)
+
+
+def _draw_figures(folders: Sequence[Path]) -> tuple[tuple[Shown, ...], tuple[tuple[str, str], ...]]:
     shown: dict[str, Shown] = {}
     not_drawn = []
     for kind in FIGURES.values():
