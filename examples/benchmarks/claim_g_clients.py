@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -60,10 +59,16 @@ def run(out: Path, clients: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "fedml_spurious.cli", "run", "--cf", str(config), "--output"]
     paths = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
     begin = time.perf_counter()
-    subprocess.run(
-        [*command, str(out / "run")], check=True, env=os.environ | {"PYTHONPATH": paths}, capture_output=True
-    )
+    with (out / "output.txt").open("wb") as output:
+        started = subprocess.Popen(
+            [*command, str(out / "run")],
+            env=os.environ | {"PYTHONPATH": paths}, stdout=output, stderr=output,
+        )  # fmt: skip
+        # Of this child alone: the largest of all children so far may be of another run.
+        _, status, used = os.wait4(started.pid, 0)
     seconds = time.perf_counter() - begin
+    if status:
+        raise click.ClickException(f"the run failed, see {out / 'output.txt'}")
     lines = (out / "run/progress.jsonl").read_text().splitlines()
     # Of fine-tuning alone: global and ft of a client stand beside each other.
     times = [line["time"] for line in map(json.loads, lines) if line["event"] == "client"]
@@ -74,8 +79,7 @@ def run(out: Path, clients: int) -> dict[str, Any]:
         "s": seconds,
         "ms a piece": statistics.mean(pieces) * 1e3,
         "second half / first": second / first,
-        # Of all children so far: sizes must be run in ascending order.
-        "peak MB": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3,
+        "peak MB": used.ru_maxrss / 1e3,
     }
 
 
