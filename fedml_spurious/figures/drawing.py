@@ -13,6 +13,7 @@ from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -117,7 +118,8 @@ def shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     found: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(str(label), handle)
+            # Of error bars the line alone: their caps fall together with its marker.
+            found.setdefault(str(label), handle[0] if isinstance(handle, ErrorbarContainer) else handle)
     for lines in range(1, len(found) + 1):
         legend = figure.legend(
             list(found.values()), list(found), loc="outside lower center", ncols=-(-len(found) // lines)

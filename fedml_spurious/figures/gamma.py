@@ -153,3 +153,6 @@ def _draw_errors(axes: Axes, rows: Sequence[Row], paper: float | None) -> None:
     if paper is not None:
         axes.axhline(paper, color="#7F7F7F", linestyle="--", label="the paper")
     axes.set(yscale="log", ylabel="relative error of the first order")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_locator(NullLocator())
