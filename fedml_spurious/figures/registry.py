@@ -75,7 +75,7 @@ FIGURES: Mapping[str, FigureKind] = {
         FigureKind(
             "fig8",
             "Figure 8: up-weighting over the share of bias-conflicting samples",
-            "runs of uw that differ in data_args.partition.bias_conflicting_fraction",
+            "runs of uw that differ in the share of bias-conflicting training samples",
             upweighting.draw,
         ),
         FigureKind(

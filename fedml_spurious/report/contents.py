@@ -21,7 +21,7 @@ from fedml_spurious.report.audits import AuditPart, make_audits, with_verdicts
 from fedml_spurious.report.clients import Explorer, make_explorer
 from fedml_spurious.report.downloads import Download, csv_text, make_download
 from fedml_spurious.report.drawings import Shown, draw_curves, draw_figures
-from fedml_spurious.report.extras import Extra, make_extras, metas_of, open_splits
+from fedml_spurious.report.extras import Extra, make_extras
 from fedml_spurious.report.headline import headline
 from fedml_spurious.report.open_run import OpenRun
 from fedml_spurious.results.budgets import Budget
@@ -32,6 +32,7 @@ from fedml_spurious.results.joined_csv import to_csv
 from fedml_spurious.results.joined_table import block
 from fedml_spurious.results.jtt_error_sets import explain_error_sets
 from fedml_spurious.results.rows import COLUMNS
+from fedml_spurious.results.run_splits import metas_of, open_splits
 from fedml_spurious.results.text_tables import Document, TextTable
 
 
@@ -188,7 +189,7 @@ def with_extras(page: Page, room: int) -> Page:
     """
     share = room // max(len(page.datasets), 1)
     parts = (
-        replace(data, extras=make_extras(data.runs, data.explorer, open_splits(data.runs), share))
+        replace(data, extras=make_extras(data.runs, data.explorer, open_splits(data.runs.runs), share))
         for data in page.datasets
     )
     return replace(page, datasets=tuple(parts))
@@ -205,7 +206,7 @@ def _names(runs: Sequence[OpenRun]) -> list[str]:
 
 
 def _data_part(table: DatasetTable, names: Mapping[Path, str], *, several: bool) -> DataPart:
-    metas = metas_of(open_splits(table.runs))
+    metas = metas_of(open_splits(table.runs.runs))
     audits = make_audits(table.runs, names)
     explorer = make_explorer(table.runs, metas)
     if audits:

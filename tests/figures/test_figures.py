@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from finished_folders import write_run
 from running import Finished
 
+from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.cli import main
 from fedml_spurious.figures.drawing import can_draw, draw_figure, picture_bytes
 from fedml_spurious.figures.registry import FIGURES, find_figure
@@ -201,10 +202,35 @@ def test_figure_8_is_over_the_sampling_factor(tmp_path: Path) -> None:
     assert [(row["sampling_factor"], float(row["acc_bc"])) for row in rows] == [
         ("0.02", pytest.approx(0.62)), ("0.1", pytest.approx(0.7)),
     ]  # fmt: skip
-    for given, message in ((runs[:1], "two or more values"), ([tmp_path / "gone"], "no such folder")):
+    for given, message in ((runs[:1], "two or more shares"), ([tmp_path / "gone"], "no such folder")):
         result = figure("8", *given, "--out", tmp_path)
         assert result.exit_code == 2
         assert message in result.stderr
+
+
+def test_figure_8_counts_the_share_where_no_option_sets_it(
+    splits: Path, conflicting_splits: Path, tmp_path: Path
+) -> None:
+    """Of split files that were there already: on the images themselves, of the clients that have a result."""
+
+    def only_two(method: str, fl_seed: int, p_seed: int, client: int) -> tuple[float, float] | None:
+        return (0.9, 0.6) if client < 2 else None
+
+    runs, shares = [], []
+    for name, data in (("more", conflicting_splits), ("few", splits)):
+        sections = {"data_args": {"data_cache_dir": str(data)}}
+        runs.append(
+            write_run(tmp_path / name, only_two, methods=("global", "uw"), clients=3, sections=sections)
+        )
+        files = SplitFolder(data)
+        shares.append(fmean(1 - files.load(client, "train").aligned.mean() for client in ("0000", "0001")))
+    assert shares[0] > shares[1]
+    rows = rows_of("8", tmp_path, *runs)
+    assert [float(row["sampling_factor"]) for row in rows] == [pytest.approx(share) for share in shares[::-1]]
+    gone = write_run(tmp_path / "gone", only_two, methods=("global", "uw"), clients=3)
+    result = figure("8", *runs, gone, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "its split files, which tell the share, are gone" in result.stderr
 
 
 def test_a_figure_of_another_run_than_its_methods_says_which(recorded: Finished, tmp_path: Path) -> None:

@@ -35,13 +35,14 @@ from fedml_spurious.figures.registry import FIGURES
 from fedml_spurious.report import drawings
 from fedml_spurious.report.about import changed_settings
 from fedml_spurious.report.clients import make_explorer
-from fedml_spurious.report.extras import Extra, make_extras, open_splits
+from fedml_spurious.report.extras import Extra, make_extras
 from fedml_spurious.report.headline import headline
 from fedml_spurious.report.open_run import open_run
 from fedml_spurious.report.page import LIMIT, make_page, write_report
 from fedml_spurious.results.dataset_runs import DatasetRuns
 from fedml_spurious.results.dataset_table import DatasetTable
 from fedml_spurious.results.finished_run import FinishedRun, load_run
+from fedml_spurious.results.run_splits import open_splits
 
 SECTIONS = ["result", "run", "table", "figures", "clients", "trail", "curves", "configuration", "downloads"]
 
@@ -353,7 +354,7 @@ def test_a_page_of_508_clients_8_methods_and_an_audit_stays_small(tmp_path: Path
 
 def test_images_are_shown_until_the_room_is_used_up(finished: Finished) -> None:
     runs = DatasetRuns.of_one(load_run(finished.folder))
-    splits = open_splits(runs)
+    splits = open_splits(runs.runs)
     explorer = make_explorer(runs, {seed: one.folder.meta for seed, one in splits.items()})
     everything = make_extras(runs, explorer, splits, 10**6)
     assert all(extra.strips and extra.trajectories for extra in everything)
@@ -364,7 +365,7 @@ def test_images_are_shown_until_the_room_is_used_up(finished: Finished) -> None:
 
 def test_images_show_every_class_of_the_client(finished: Finished, splits: Path) -> None:
     runs = DatasetRuns.of_one(load_run(finished.folder))
-    opened = open_splits(runs)
+    opened = open_splits(runs.runs)
     explorer = make_explorer(runs, {})
     classes = SplitFolder(splits).meta.clients
     for row, extra in zip(explorer.rows, make_extras(runs, explorer, opened, 10**6), strict=True):
@@ -378,7 +379,7 @@ def test_images_of_silos_are_never_opened(finished: Finished, monkeypatch: pytes
     config = {**run.config, "common_args": {"training_type": "cross_silo"}}
     runs = DatasetRuns.of_one(FinishedRun(run.path, config, run.results, {}, {}))
     monkeypatch.setattr(SplitFolder, "load", lambda *_: pytest.fail("read images of a silo"))
-    splits = open_splits(runs)
+    splits = open_splits(runs.runs)
     assert {one.has_images for one in splits.values()} == {False}
     explorer = make_explorer(runs, {seed: one.folder.meta for seed, one in splits.items()})
     assert not any(extra.strips for extra in make_extras(runs, explorer, splits, 10**6))
