@@ -24,16 +24,16 @@ from harness import Side, measure, require_quiet, show
 from data_partition.own import write_splits
 from fedml_spurious.learning.models import IMAGE_SIZES
 
-WORKERS, ROUNDS, CLIENTS = 2, 4, 4  # clients: a number that two workers can share evenly
+WORKERS, ROUNDS = 2, 4
 
 
-def rounds(setting: str) -> Callable[[], dict[str, float]]:
+def rounds(setting: str, clients: int) -> Callable[[], dict[str, float]]:
     """Rounds of a run over MPI; the seconds of one, from the events of the run."""
     chosen = claim_abc_rounds.SETTINGS[setting]
     config: dict[str, Any] = {
         "model_args": {"model": chosen.network, "fc_width": chosen.fc_width},
         "train_args": {
-            "client_num_per_round": CLIENTS, "comm_round": ROUNDS, "epochs": chosen.epochs,
+            "client_num_per_round": clients, "comm_round": ROUNDS, "epochs": chosen.epochs,
             "batch_size": chosen.batch_size, "learning_rate": 1e-4,
         },
         "validation_args": {"frequency_of_the_test": ROUNDS},
@@ -45,10 +45,10 @@ def rounds(setting: str) -> Callable[[], dict[str, float]]:
         times = [event["time"] for event in events if event["event"] == "round"]
         return statistics.median(np.diff(times).tolist())
 
-    return _run(config, sizes, IMAGE_SIZES[chosen.network], seconds)
+    return _run(config, clients, sizes, IMAGE_SIZES[chosen.network], seconds)
 
 
-def personalization(setting: str) -> Callable[[], dict[str, float]]:
+def personalization(setting: str, clients: int) -> Callable[[], dict[str, float]]:
     """Personalization with ``ours`` over MPI, with the measurement that belongs to it; the seconds of it."""
     chosen = claim_de_clients.SETTINGS[setting]
     config: dict[str, Any] = {
@@ -69,27 +69,28 @@ def personalization(setting: str) -> Callable[[], dict[str, float]]:
         trained = next(event["time"] for event in events if event["event"] == "round")
         return float(max(event["time"] for event in events if event["event"] == "client") - trained)
 
-    return _run(config, sizes, IMAGE_SIZES[chosen.network], seconds)
+    return _run(config, clients, sizes, IMAGE_SIZES[chosen.network], seconds)
 
 
 def _run(
     config: dict[str, Any],
+    clients: int,
     sizes: dict[str, int],
     side: int,
     seconds: Callable[[list[dict[str, Any]]], float],
 ) -> Callable[[], dict[str, float]]:
     folder = Path(tempfile.mkdtemp(prefix="claim_two_workers_"))
     rng, names = np.random.default_rng(0), [split for split, count in sizes.items() for _ in range(count)]
-    count = CLIENTS * len(names)
+    count = clients * len(names)
     label = np.arange(count) % 10
     write_splits(
         folder / "splits",
         "random",
         image=rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8),
         label=label,
-        spurious=(label + (np.array(names * CLIENTS) == "test_bc")) % 10,
-        client=np.repeat(np.arange(CLIENTS), len(names)),
-        split=names * CLIENTS,
+        spurious=(label + (np.array(names * clients) == "test_bc")) % 10,
+        client=np.repeat(np.arange(clients), len(names)),
+        split=names * clients,
         conflicting_groups=[(label, (label + 1) % 10) for label in range(10)],
     )
     config["data_args"] = {"dataset": "random", "data_cache_dir": str(folder / "splits")}
@@ -105,24 +106,26 @@ def _run(
     return work
 
 
-def fedml_rounds(setting: str) -> Callable[[], None]:
+def fedml_rounds(setting: str, clients: int) -> Callable[[], None]:
     """As many clients in FedML's single process."""
     settings = claim_abc_rounds.SETTINGS
-    settings[setting] = replace(settings[setting], clients=CLIENTS)
+    settings[setting] = replace(settings[setting], clients=clients)
     return claim_abc_rounds.fedml(setting)
 
 
-def fedml_personalization(setting: str) -> Callable[[], None]:
+def fedml_personalization(setting: str, clients: int) -> Callable[[], None]:
     """As many clients in the loop of FedML's trainer."""
     settings = claim_de_clients.SETTINGS
-    settings[setting] = replace(settings[setting], clients=CLIENTS)
+    settings[setting] = replace(settings[setting], clients=clients)
     return claim_de_clients.personalize_fedml(setting)
 
 
-def measure_claim(claim: str, repeats: int, setting: str | None = None) -> dict[str, dict[str, Any]]:
-    """Seconds of the work of four clients on all sides."""
+def measure_claim(
+    claim: str, repeats: int, clients: int = 4, setting: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Seconds of the work of so many clients on all sides."""
     what = "personalization" if claim == "d" else "rounds"
-    here, options = "claim_two_workers", {"setting": setting or claim}
+    here, options = "claim_two_workers", {"setting": setting or claim, "clients": clients}
     sides = [
         Side("FedML, two threads", f"{here}:fedml_{what}", options, threads=2, allocator=False),
         Side("FedML, our allocator settings", f"{here}:fedml_{what}", options, threads=2),
@@ -136,11 +139,12 @@ def measure_claim(claim: str, repeats: int, setting: str | None = None) -> dict[
 @click.command()
 @click.argument("claim", type=click.Choice(["a", "b", "c", "d"]))
 @click.option("--repeats", default=3, show_default=True)
+@click.option("--clients", default=4, show_default=True, help="An even number, for two workers.")
 @click.option("--anyway", is_flag=True, help="Measure on a busy machine too.")
-def main(claim: str, repeats: int, anyway: bool) -> None:
+def main(claim: str, repeats: int, clients: int, anyway: bool) -> None:
     """Measure a claim and print its table."""
     require_quiet(anyway)
-    show(f"({claim}) {CLIENTS} clients over MPI", measure_claim(claim, repeats))
+    show(f"({claim}) {clients} clients over MPI", measure_claim(claim, repeats, clients))
 
 
 if __name__ == "__main__":
