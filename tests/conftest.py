@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,17 @@ def _one_thread() -> None:
 def _processes_find_the_small_network() -> None:
     places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+
+
+@pytest.fixture(scope="module")
+def quick_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Python processes that a module starts begin as ``quick_start.py`` says, whatever starts them."""
+    folder = tmp_path_factory.mktemp("quick")
+    hook = "import sys, quick_start; sys.meta_path.insert(0, quick_start.Postponed)"
+    (folder / "sitecustomize.py").write_text(hook)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="session")

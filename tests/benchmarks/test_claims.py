@@ -115,6 +115,7 @@ def test_tiny_clients_are_counted_from_the_events_of_a_run(tmp_path: Path) -> No
     assert len((tmp_path / "6/run/results.csv").read_text().splitlines()) == 1 + 2 * 6
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_two_workers_are_timed_by_the_events_of_their_run() -> None:
     import claim_two_workers  # found only on the path that is set above
 

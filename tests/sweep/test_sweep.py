@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -47,10 +46,6 @@ CONFIG: dict[str, Any] = {
 }
 
 
-# Found by every Python process of the sweep: they start as ``quick_start.py`` says.
-QUICK = "import sys, quick_start; sys.meta_path.insert(0, quick_start.Postponed)"
-
-
 class Swept(NamedTuple):
     """A sweep that was killed once and then went on to its end."""
 
@@ -77,22 +72,19 @@ def wait_for_a_result(folder: Path, process: psutil.Popen) -> None:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+def swept(quick_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Swept:
     folder = tmp_path_factory.mktemp("sweep") / "out"
     (folder.parent / "sweep.yaml").write_text(yaml.safe_dump(CONFIG))
-    (folder.parent / "sitecustomize.py").write_text(QUICK)
     command = [sys.executable, "-m", "fedml_spurious.cli", *sweep(folder)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder.parent), prepend=os.pathsep)
-        process = psutil.Popen(command, stderr=subprocess.DEVNULL)
-        wait_for_a_result(folder, process)
-        workers = process.children(recursive=True)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        _, alive = psutil.wait_procs(workers, timeout=10)
-        orphans = [worker.pid for worker in alive]
-        finished = results(folder)
-        return Swept(folder, finished, orphans, CliRunner().invoke(main, sweep(folder)))
+    process = psutil.Popen(command, stderr=subprocess.DEVNULL)
+    wait_for_a_result(folder, process)
+    workers = process.children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    orphans = [worker.pid for worker in alive]
+    finished = results(folder)
+    return Swept(folder, finished, orphans, CliRunner().invoke(main, sweep(folder)))
 
 
 def test_processes_end_with_a_sweep_that_is_killed(swept: Swept) -> None:
