@@ -119,4 +119,4 @@ def test_tiny_clients_are_counted_from_the_events_of_a_run(tmp_path: Path) -> No
 def test_two_workers_are_timed_by_the_events_of_their_run() -> None:
     import claim_two_workers  # found only on the path that is set above
 
-    assert 0 < claim_two_workers.personalization("small")()["s"] < 60
+    assert 0 < claim_two_workers.personalization("small", clients=4)()["s"] < 60
