@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import shutil
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,9 +63,10 @@ def module_files(root: Path) -> dict[str, Path]:
     return found
 
 
-def imports_of(path: Path, modules: set[str]) -> Iterator[Import]:
+@cache
+def imports_of(text: str, modules: frozenset[str]) -> list[Import]:
     """All imports of a file, those for type checkers and those inside functions among them."""
-    text = path.read_text(encoding="utf-8")
+    found = []
     lines, tree = text.splitlines(), ast.parse(text)
     late = {
         statement
@@ -82,10 +83,11 @@ def imports_of(path: Path, modules: set[str]) -> Iterator[Import]:
         if above.startswith("#") or node.lineno - 1 in reasoned or "  # " in lines[node.end_lineno - 1]:
             reasoned |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
         for name in imported_names(node, modules):
-            yield Import(name, node.lineno, node in late, node.lineno in reasoned)
+            found.append(Import(name, node.lineno, node in late, node.lineno in reasoned))
+    return found
 
 
-def imported_names(node: ast.Import | ast.ImportFrom, modules: set[str]) -> list[str]:
+def imported_names(node: ast.Import | ast.ImportFrom, modules: frozenset[str]) -> list[str]:
     """The modules that a statement imports; ``from a import b`` is ``a.b`` where that is a module of ours."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
@@ -103,7 +105,8 @@ Graph = dict[str, list[Import]]
 
 def read_graph(root: Path) -> Graph:
     files = module_files(root)
-    return {name: list(imports_of(path, set(files))) for name, path in files.items()}
+    modules = frozenset(files)
+    return {name: imports_of(path.read_text(encoding="utf-8"), modules) for name, path in files.items()}
 
 
 def upward_imports(graph: Graph) -> list[str]:
