@@ -42,7 +42,7 @@ from fedml_spurious.personalization.base import AdversarialReference, ClientView
 from fedml_spurious.personalization.options import BUILT_IN, MethodSettings
 
 _RATE = 1e-6
-_LONG = 0.3  # seconds; what takes longer is timed once
+_LONG = 0.1  # seconds; what takes longer is timed once
 _MOST_ON_CPU, _MOST_ON_GPU = 256, 2048  # images of a batch or of a validation set; more are not made up
 
 

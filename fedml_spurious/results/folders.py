@@ -49,7 +49,8 @@ def _instead(path: Path, wanted: str) -> str:
             return f"is {what}; give {give}"
     if is_sweep:
         return f"is the folder of a sweep of which no run has begun; give folders of {wanted}"
-    around = next((folder for folder in path.absolute().parents if _looks_like_a_run(folder)), None)
+    above = (*path.parents, *path.absolute().parents)
+    around = next((folder for folder in above if _looks_like_a_run(folder)), None)
     instead = f"folders of {wanted}" if around is None else f"the run around it, {around}"
     splits = sorted(meta.name.removesuffix("_meta.json") for meta in path.glob("*_meta.json"))
     if splits:

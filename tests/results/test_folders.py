@@ -93,7 +93,9 @@ def test_an_environment_that_was_edited_refuses_no_table_and_no_report(content: 
     assert "environment.json cannot be read, or was edited" in (run / "report.html").read_text()
 
 
-def test_split_files_and_parts_of_a_run_are_not_taken_for_a_run(tmp_path: Path) -> None:
+def test_split_files_and_parts_of_a_run_are_not_taken_for_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     splits = tmp_path / "splits"
     splits.mkdir()
     (splits / "colored_mnist_meta.json").write_text("{}")
@@ -108,3 +110,5 @@ def test_split_files_and_parts_of_a_run_are_not_taken_for_a_run(tmp_path: Path) 
     around = f"give the run around it, {run}\n"
     assert table(run / "data").output.endswith(f"split files of colored_mnist, and no run; {around}")
     assert table(run / "global" / "fl0").output.endswith(f"is inside a run folder; {around}")
+    monkeypatch.chdir(tmp_path)
+    assert table("run/global").output.endswith("is inside a run folder; give the run around it, run\n")
