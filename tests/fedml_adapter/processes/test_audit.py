@@ -23,7 +23,8 @@ from fedml_spurious.audit.client import make_options
 from fedml_spurious.audit.files import write_audit
 from fedml_spurious.audit.of_run import audit_run
 from fedml_spurious.audit.opening import open_run, run_settings
-from fedml_spurious.audit.tasks import AuditClient, FindModels
+from fedml_spurious.audit.peers import PeerCounts
+from fedml_spurious.audit.tasks import AuditClient, CountAtPeer, FindModels
 from fedml_spurious.cli import main
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import load_settings
@@ -32,6 +33,7 @@ from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.tasks import TaskRunner
 from fedml_spurious.fedml_adapter.processes.endpoint import Endpoint
+from fedml_spurious.learning.state_dicts import State, copy_state
 
 ASKED = ("--probe", "colour", "--peers", "--truth")
 AUDIT = [sys.executable, quick_start.__file__, "fedml_spurious.cli", "audit"]
@@ -153,6 +155,26 @@ def test_a_silo_over_grpc_has_a_folder_of_its_own_and_the_server_no_samples(
     require_same(of_silos, alone, pictured=False)
     assert {path.name for path in elsewhere.iterdir()} == {"silos", "logs"}
     job.require_none_left()
+
+
+def test_a_peer_counts_against_the_global_model_as_the_asker_has_it(of_silos: Path, splits: Path) -> None:
+    """Against itself no model gains or loses anything, and two models change places with each other."""
+    settings = load_settings(of_silos / "config.yaml")
+    runner = TaskRunner(settings, dict.fromkeys((0, 1), SplitFolder(splits)), CPU)
+    stored = open_run(of_silos, settings).stored
+    first, second = (copy_state(stored.global_model(fl_seed)) for fl_seed in (0, 1))
+    runner.use(stored.global_model(0), 0)
+
+    def counts(*states: State, reference: State | None = None) -> tuple[PeerCounts, ...]:
+        task = CountAtPeer("0001", "0000", (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), states, reference)
+        return runner.run(task)  # type: ignore[no-any-return]
+
+    images = sum(stored.splits.count("0001", split) for split in ("val", "test"))
+    same = PeerCounts(images, 0, 0)
+    assert counts(first) == (same,)
+    _, there = counts(first, second)
+    assert there.gained + there.lost > 0
+    assert counts(second, first, reference=second) == (same, PeerCounts(images, there.lost, there.gained))
 
 
 def test_a_silo_without_the_models_is_told_so(of_silos: Path, splits: Path) -> None:
