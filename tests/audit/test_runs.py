@@ -19,6 +19,7 @@ from fedml_spurious.analysis import reliance
 from fedml_spurious.cli import main
 from fedml_spurious.common.errors import SealedError
 from fedml_spurious.common.scratch import hold_folder
+from fedml_spurious.experiment.stored_run import Run
 from fedml_spurious.results.rows import read_results, write_results
 
 FILES = ("audit.csv", "audit.json", "audit.png")
@@ -55,6 +56,34 @@ def test_every_personal_model_has_a_row_that_its_images_explain(run: Path) -> No
         assert int(row["peers"]) <= 3
     assert "delta_truth" not in rows[0]
     assert "truth" not in summary["methods"]["ft"]
+
+
+def test_what_peers_find_of_each_model_is_counted_by_hand(run: Path) -> None:
+    """All that both models get right on the others' images of the client's classes, one image at a time."""
+    _, rows = audited(run, "--peers")
+    stored = Run(run)
+    clients = stored.splits.meta.clients
+    for row in rows:
+        fl_seed, client = int(row["fl_seed"]), row["client"]
+        part = f"personal/{row['method']}/fl{fl_seed}_p{row['p_seed']}/models/{client}.pt"
+        models = [stored.global_model(fl_seed), stored.global_model(fl_seed)]
+        models[1].load_state_dict(torch.load(run / part, weights_only=True))
+        differences: list[int] = []
+        for other in set(clients) - {client}:
+            for split in ("val", "test"):
+                samples = stored.splits.load(other, split)
+                for image, label in zip(samples.image, samples.label, strict=True):
+                    if label in clients[client].classes:
+                        x = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+                        right = [int(model.eval()(x).argmax() == label) for model in models]
+                        differences.append(right[1] - right[0])
+        assert int(row["peer_images"]) == len(differences)
+        if differences:
+            expected = float(row["change"]) - np.mean(differences)
+            assert float(row["peer_delta"]) == pytest.approx(expected, abs=1e-12)
+        else:
+            assert row["peer_delta"] == ""
+    assert len({row["peer_delta"] for row in rows}) > 3, "or models could change places"
 
 
 def test_a_setting_that_differs_between_hosts_may_be_another(run: Path, splits: Path, tmp_path: Path) -> None:
