@@ -107,6 +107,7 @@ def test_the_bound_of_a_step_counts_products_and_passes() -> None:
     assert seconds == pytest.approx(2 * 48 + 8 * 48)
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_tiny_clients_are_counted_from_the_events_of_a_run(tmp_path: Path) -> None:
     import claim_g_clients  # found only on the path that is set above
 
