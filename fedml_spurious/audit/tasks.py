@@ -7,8 +7,10 @@ clients itself.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import nn
 
@@ -24,7 +26,7 @@ from fedml_spurious.audit.client import (
 )
 from fedml_spurious.audit.peers import PeerCounts, count_at_peer
 from fedml_spurious.audit.stored_models import load_model, model_path
-from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.experiment.client import client_model
 from fedml_spurious.experiment.result_key import ResultKey
@@ -52,13 +54,12 @@ class FindModels:
 
     def run(self, runner: TaskRunner) -> tuple[bool, ...]:
         """Whether each model is there; none at all is an error, as the run was then made otherwise."""
-        folder = _silo(runner)
-        found = tuple(model_path(folder, key).is_file() for key in self.keys)
+        found = tuple(_kept_path(runner, self.client, key).is_file() for key in self.keys)
         if not any(found):
             raise InputError(
-                f"{folder.path}: holds no personal model of client {self.client}; give each silo the folder "
-                "that it wrote, start as many silos as the run had, and audit a run that kept its models "
-                "(personalization_args.save_models=true)"
+                f"{_silo(runner).path}: holds no personal model of client {self.client}; give each silo the "
+                "folder that it wrote, start as many silos as the run had, and audit a run that kept its "
+                "models (personalization_args.save_models=true)"
             )
         return found
 
@@ -67,6 +68,15 @@ def _silo(runner: TaskRunner) -> RunFolder:
     if runner.silo_store is None:
         raise ValueError("this process is no silo, and keeps no models")
     return runner.silo_store.folder
+
+
+def _kept_path(runner: TaskRunner, client: str, key: ResultKey) -> Path:
+    """Where this silo keeps a model of a client; a message can name no file outside of its folder."""
+    folder = _silo(runner)
+    path = model_path(folder, key)
+    if key.client != client or not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder.path)):
+        raise RunError(f"the server asked for {path} as a model of client {client}, which it is not")
+    return path
 
 
 @travels
@@ -149,9 +159,8 @@ class AuditClient:
         )
 
     def _kept(self, runner: TaskRunner) -> Iterator[State]:
-        folder = _silo(runner)
         for key in self.keys:
-            yield load_model(model_path(folder, key), runner.model)
+            yield load_model(_kept_path(runner, self.client, key), runner.model)
 
 
 @travels
@@ -178,7 +187,9 @@ class CountAtPeer:
         return f"counts for the audit of client {self.asker}, client {self.client}"
 
     def run(self, runner: TaskRunner) -> tuple[PeerCounts, ...]:
-        """Count for each model."""
+        """Count for each model, where this process was asked for peers too."""
+        if not runner.given(AuditOptions).peers:
+            raise RunError(f"the server asked client {self.client} to count, and this process has no --peers")
         model = runner.model
         if self.reference is not None:
             (model,) = _loaded(model, [self.reference])

@@ -17,7 +17,7 @@ def travels(kind: _TypeT) -> _TypeT:
 
     A message that comes in can make objects of these types and of no others. A process knows the types of the
     modules that it has imported; importing :mod:`fedml_spurious.experiment.run`, as every process of a run
-    does, brings those of all tasks.
+    does, brings those of all its tasks, and :mod:`fedml_spurious.audit.tasks` those of an audit.
 
     Raises:
         TypeError: it is no dataclass.

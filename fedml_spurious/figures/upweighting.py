@@ -68,9 +68,9 @@ def _measured_share(run: FinishedRun, rows: Sequence[ClientResult]) -> float:
     metas = metas_of(open_splits([run]))
     shortcuts = {fl_seed: client_shortcuts(meta) for fl_seed, meta in metas.items()}
     clients = sorted({(row.fl_seed, row.client) for row in rows})
-    if not all(fl_seed in shortcuts for fl_seed, _ in clients):
+    if not all(client in shortcuts.get(fl_seed, {}) for fl_seed, client in clients):
         raise InputError(
             f"{run.path}: figure fig8 needs the share of bias-conflicting training samples; the run has no "
-            f"data_args.partition.{OPTION}, and its split files, which tell the share, are gone"
+            f"data_args.partition.{OPTION}, and its split files, which tell the share, are gone or are others"
         )
     return fmean(1 - shortcuts[fl_seed][client].aligned for fl_seed, client in clients)

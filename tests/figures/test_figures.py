@@ -228,9 +228,14 @@ def test_figure_8_counts_the_share_where_no_option_sets_it(
     rows = rows_of("8", tmp_path, *runs)
     assert [float(row["sampling_factor"]) for row in rows] == [pytest.approx(share) for share in shares[::-1]]
     gone = write_run(tmp_path / "gone", only_two, methods=("global", "uw"), clients=3)
-    result = figure("8", *runs, gone, "--out", tmp_path)
-    assert result.exit_code == 2
-    assert "its split files, which tell the share, are gone" in result.stderr
+    # A client that the split files there do not have: they were made anew.
+    others = write_run(
+        tmp_path / "others", lambda *_: (0.9, 0.6), methods=("global", "uw"), clients=5, sections=sections
+    )
+    for run in (gone, others):
+        result = figure("8", *runs, run, "--out", tmp_path)
+        assert result.exit_code == 2
+        assert "its split files, which tell the share, are gone or are others" in result.stderr
 
 
 def test_a_figure_of_another_run_than_its_methods_says_which(recorded: Finished, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from fedml_spurious.fedml_adapter.processes.connecting import connect
 from fedml_spurious.fedml_adapter.processes.handshake import describe_splits, introduce
 from fedml_spurious.fedml_adapter.processes.job import Job
 from fedml_spurious.fedml_adapter.processes.messages import Kind, Received, SilentError
-from fedml_spurious.fedml_adapter.processes.ranks import Rank
+from fedml_spurious.fedml_adapter.processes.ranks import Rank, silo_of_clients
 from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedError
 from fedml_spurious.fedml_adapter.processes.timing import STOP_TIMEOUT, WORKER_FLUSH_TIMEOUT
 
@@ -92,10 +92,12 @@ def _serve_until_done(
     order = _wait_for(Kind.OPEN, endpoint, settings)
     situation.members[0] = {"pid": order["pid"], "host": order["host"]}
     situation.phase = "opening the split files"
+    _require_agreed(settings, order)
     data = _open_splits(settings, order)
     device = choose_device(_with_gpu(settings, rank))
     endpoint.post(0, Kind.READY, {"splits": describe_splits(data), "host": socket.gethostname()})
-    _wait_for(Kind.GO, endpoint, settings)
+    _wait_for(Kind.GO, endpoint, settings)  # it has found the split files to be the same
+    _require_own_clients(settings, order, data, rank)
     situation.phase = "opening its log"
     with _log_file(log_path(output, rank), buffer, quiet=settings.comm_args.backend == "MPI"):
         logger.info("rank %d: %s, %d threads", rank.number, device, torch.get_num_threads())
@@ -133,6 +135,24 @@ def _wait_for(kind: Kind, endpoint: Endpoint, settings: Settings) -> dict[str, A
     if message.kind is not kind:
         raise RunError(f"rank 0 sent {message.kind} instead of {kind}; end all processes and start all again")
     return message.content
+
+
+def _require_agreed(settings: Settings, order: dict[str, Any]) -> None:
+    """Make sure that this is a silo, and reads splits that rank 0 made, where its own settings say so."""
+    in_silo = settings.common_args.training_type == "cross_silo"
+    reads_made = settings.data_args.partition is not None
+    if (order["clients"] is not None, order["made"] is not None) != (in_silo, reads_made):
+        raise RunError("rank 0 asked for other split files or clients than the settings of this process name")
+
+
+def _require_own_clients(settings: Settings, order: dict[str, Any], data: SplitsBySeed, rank: Rank) -> None:
+    """Make sure that the clients of this silo are those that its own settings give to it."""
+    if order["clients"] is None:
+        return
+    owners = silo_of_clients(settings, data[settings.fl_seeds[0]].client_ids, rank.size)
+    own = sorted(client for client, owner in owners.items() if owner == rank.number)
+    if list(order["clients"]) != own:
+        raise RunError("rank 0 named other clients than the settings of this silo give to it")
 
 
 def _open_splits(settings: Settings, order: dict[str, Any]) -> SplitsBySeed:

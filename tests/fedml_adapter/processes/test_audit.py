@@ -160,7 +160,8 @@ def test_a_silo_over_grpc_has_a_folder_of_its_own_and_the_server_no_samples(
 def test_a_peer_counts_against_the_global_model_as_the_asker_has_it(of_silos: Path, splits: Path) -> None:
     """Against itself no model gains or loses anything, and two models change places with each other."""
     settings = load_settings(of_silos / "config.yaml")
-    runner = TaskRunner(settings, dict.fromkeys((0, 1), SplitFolder(splits)), CPU)
+    options = make_options(None, peers=True, tolerance=0.05, truth=False)
+    runner = TaskRunner(settings, dict.fromkeys((0, 1), SplitFolder(splits)), CPU, given=options)
     stored = open_run(of_silos, settings).stored
     first, second = (copy_state(stored.global_model(fl_seed)) for fl_seed in (0, 1))
     runner.use(stored.global_model(0), 0)
