@@ -58,9 +58,12 @@ def is_centralized(run: FinishedRun) -> bool:
 
 
 def map_title(run: FinishedRun) -> str:
-    """Whether the clients share a colour map; the name of the folder where the run's files do not tell."""
+    """Whether the clients share a colour map; the name of the folder where the run's settings do not tell.
+
+    Of images that are not coloured these do not tell: groups of images are dealt to their clients.
+    """
     options = partition_options(run)
-    if not options:
+    if not options or not run.dataset.startswith("colored_"):
         return run.path.name
     divergence = options.get("map_divergence", 1.0)
     if divergence in (0, 1):

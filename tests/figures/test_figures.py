@@ -14,13 +14,15 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from finished_folders import write_run
+from finished_folders import client_row, write_run
 from running import Finished
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.cli import main
 from fedml_spurious.figures.drawing import can_draw, draw_figure, picture_bytes
 from fedml_spurious.figures.registry import FIGURES, find_figure
+from fedml_spurious.figures.runs import map_title
+from fedml_spurious.results.finished_run import FinishedRun
 
 OF_ONE_RUN = [name for name, kind in FIGURES.items() if kind.option.startswith("analysis_args")]
 
@@ -154,6 +156,18 @@ def test_figure_1b_weighs_pairs(recorded: Finished, tmp_path: Path) -> None:
     assert int(row["pairs"]) == 3  # three clients train in a round
     layers = {row["layer"] for row in found if row["overlap"]}
     assert {"all", "features.0"} < layers
+
+
+def test_maps_are_named_of_coloured_images_alone() -> None:
+    def title(dataset: str, **options: float) -> str:
+        config = {"data_args": {"dataset": dataset, "partition": {"clients": 4, **options}}}
+        rows = [client_row("global", "0000", 0.5, 0.4, dataset=dataset)]
+        return map_title(FinishedRun(Path("runs/hair"), config, rows, {}, {}))
+
+    assert title("celeba_synthetic") == "hair"
+    assert title("colored_mnist") == "a map for each client"
+    assert title("colored_coil20", map_divergence=0) == "one shared map"
+    assert title("colored_mnist", map_divergence=0.25) == "maps that differ in 25% of the classes"
 
 
 def test_the_twins_are_means_over_clients(recorded: Finished, tmp_path: Path) -> None:
