@@ -73,7 +73,10 @@ def _draw_lines(axes: Axes, rows: Sequence[Row], name: str) -> None:
                 [row[name] for row in own], [row["cosine"] for row in own], label=label, markevery=every,
                 **look.line_style(),
             )  # fmt: skip
-    whole_numbers(axes)
+    if name == "overlap":
+        axes.set_xticks(sorted({row[name] for row in rows}))  # few, and often one
+    else:
+        whole_numbers(axes)
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:
