@@ -54,7 +54,7 @@ def _left_in_cgroups(cgroups: Path, membership: Path) -> list[int]:
 def _own_cgroup(membership: Path, controller: str) -> PurePosixPath:
     """The cgroup of this process, below where they are mounted; the top where nobody says."""
     try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
+        lines = os.fsdecode(membership.read_bytes()).splitlines()  # names of cgroups are any bytes
     except OSError:
         return PurePosixPath()
     for line in lines:  # as in 0::/user.slice, or 4:memory:/jobs/7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 
 import psutil
@@ -53,6 +54,15 @@ def test_the_limit_of_a_job_and_of_what_is_around_it_hold(
     assert free_memory(tmp_path, membership) == 20_000_000
     membership.write_text("9:name=systemd:/elsewhere\n0::/\n")
     assert free_memory(tmp_path, membership) > 50_000_000
+
+
+def test_the_name_of_a_cgroup_may_be_any_bytes(tmp_path: Path) -> None:
+    membership, place = tmp_path / "self", tmp_path / os.fsdecode(b"jobs of Ren\xe9")
+    membership.write_bytes(b"0::/jobs of Ren\xe9\n")
+    place.mkdir()
+    (place / "memory.max").write_text("50000000\n")
+    (place / "memory.current").write_text("30000000\n")
+    assert free_memory(tmp_path, membership) == 20_000_000
 
 
 def test_a_container_without_a_limit_limits_nothing(tmp_path: Path) -> None:
