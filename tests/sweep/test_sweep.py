@@ -126,11 +126,12 @@ def test_every_run_is_an_ordinary_one(swept: Swept, tmp_path: Path) -> None:
 def test_split_files_and_global_models_are_made_once(swept: Swept) -> None:
     assert len(list((swept.folder / "splits").glob("*/*_meta.json"))) == 2
     for seed in (0, 1):
-        rounds = [
-            sum(json.loads(line)["event"] == "round" for line in path.read_text().splitlines())
-            for path in swept.folder.glob(f"runs/limit=180,*/fl{seed}/progress.jsonl")
-        ]
-        assert sorted(rounds) == [0, 2]
+        trained = []
+        for path in swept.folder.glob(f"runs/limit=180,*/fl{seed}/progress.jsonl"):
+            events = map(json.loads, path.read_text().splitlines())
+            # The sweep was killed once, and a round whose checkpoint was not due then is trained again.
+            trained.append({event["round"] for event in events if event["event"] == "round"})
+        assert sorted(trained, key=len) == [set(), {0, 1}]
 
 
 def test_what_was_recorded_while_a_global_model_trained_goes_with_it(swept: Swept) -> None:
