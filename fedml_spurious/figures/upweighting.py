@@ -7,14 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from data_partition.split_files.diagnostics import client_shortcuts
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.drawing import Drawing, new_figure, shared_legend
 from fedml_spurious.figures.runs import data_title, load_runs, partition_options
 from fedml_spurious.figures.style import BIASED, CONFLICTING
 from fedml_spurious.results.finished_run import FinishedRun
 from fedml_spurious.results.rows import ClientResult, average
-from fedml_spurious.results.run_splits import metas_of, open_splits
 
 METHOD = "uw"
 OPTION = "bias_conflicting_fraction"
@@ -65,6 +63,10 @@ def draw(runs: Sequence[Path]) -> Drawing:
 
 def _measured_share(run: FinishedRun, rows: Sequence[ClientResult]) -> float:
     """Mean share of bias-conflicting training samples, over the clients of these rows."""
+    # Late: they need h5py, which the other figures and their list do without.
+    from data_partition.split_files.diagnostics import client_shortcuts
+    from fedml_spurious.figures.run_splits import metas_of, open_splits
+
     metas = metas_of(open_splits([run]))
     shortcuts = {fl_seed: client_shortcuts(meta) for fl_seed, meta in metas.items()}
     clients = sorted({(row.fl_seed, row.client) for row in rows})

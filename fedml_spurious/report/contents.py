@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from fedml_spurious.common.version import __version__
+from fedml_spurious.figures.run_splits import metas_of, open_splits
 from fedml_spurious.figures.runs import data_title
 from fedml_spurious.report.about import (
     Facts,
@@ -32,7 +33,6 @@ from fedml_spurious.results.joined_csv import to_csv
 from fedml_spurious.results.joined_table import block
 from fedml_spurious.results.jtt_error_sets import explain_error_sets
 from fedml_spurious.results.rows import COLUMNS
-from fedml_spurious.results.run_splits import metas_of, open_splits
 from fedml_spurious.results.text_tables import Document, TextTable
 
 

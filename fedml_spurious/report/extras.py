@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fedml_spurious.figures.run_splits import Splits
 from fedml_spurious.report.clients import ClientRow, Explorer
 from fedml_spurious.report.pictures import Strip, strips
 from fedml_spurious.report.trajectories import Rows, Spark, make_spark, read_trajectories
 from fedml_spurious.results.dataset_runs import DatasetRuns
 from fedml_spurious.results.method_names import GLOBAL
 from fedml_spurious.results.rows import who
-from fedml_spurious.results.run_splits import Splits
 
 _MARKUP = 160
 """Bytes of the elements around an image or a trajectory."""

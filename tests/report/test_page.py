@@ -32,6 +32,7 @@ from fedml_spurious.common.storage import write_csv
 from fedml_spurious.common.yaml_files import read_yaml
 from fedml_spurious.figures.drawing import Drawing, FigureKind, new_figure
 from fedml_spurious.figures.registry import FIGURES
+from fedml_spurious.figures.run_splits import open_splits
 from fedml_spurious.report import drawings
 from fedml_spurious.report.about import changed_settings
 from fedml_spurious.report.clients import make_explorer
@@ -42,7 +43,6 @@ from fedml_spurious.report.page import LIMIT, make_page, write_report
 from fedml_spurious.results.dataset_runs import DatasetRuns
 from fedml_spurious.results.dataset_table import DatasetTable
 from fedml_spurious.results.finished_run import FinishedRun, load_run
-from fedml_spurious.results.run_splits import open_splits
 
 SECTIONS = ["result", "run", "table", "figures", "clients", "trail", "curves", "configuration", "downloads"]
 
