@@ -17,6 +17,7 @@ from fedml_spurious.common.allocator import reuse_freed_memory
 from fedml_spurious.common.cli_errors import Command, friendly
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.threads import share_cores
+from fedml_spurious.common.words import counted
 
 if TYPE_CHECKING:
     from fedml_spurious.config.settings import Settings
@@ -93,6 +94,7 @@ def audit(
     from fedml_spurious.audit.client import make_options
     from fedml_spurious.audit.command import audit_models, audit_runs, lead_audit
     from fedml_spurious.audit.foreign import ForeignModels
+    from fedml_spurious.audit.tasks import AuditClient, CountAtPeer, FindModels
     from fedml_spurious.fedml_adapter.local_workers import local_workers
     from fedml_spurious.fedml_adapter.processes.job import Job
     from fedml_spurious.fedml_adapter.processes.launch import run_rank
@@ -115,6 +117,7 @@ def audit(
             # Not what is done with the findings, which rank 0 does alone.
             asked={"command": "audit", "probe": probe, "peers": peers},
             given=options,
+            only=(AuditClient, CountAtPeer, FindModels),
             words=for_an_audit,
         )
         path = Path(runs[0])
@@ -157,7 +160,7 @@ def _find_process(
     if not (over_mpi or over_grpc):
         return None
     if len(runs) != 1:
-        what = f"{len(runs)} runs" if runs else "two models that are of no run"
+        what = counted(len(runs), "run") if runs else "two models that are of no run"
         raise InputError(
             f"several processes audit one run at a time, and {what} were given; start one process"
             + (", or them once for each run" if runs else "")

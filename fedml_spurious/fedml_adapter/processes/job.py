@@ -25,6 +25,7 @@ class Job:
         request: what a message says that asks for the command already.
         asked: what was asked for beside the settings; it has to be the same in all processes.
         given: that as the tasks take it; see :class:`~fedml_spurious.experiment.tasks.TaskRunner`.
+        only: kinds of tasks that a server may ask for; where there are none, all work of a run.
         words: gives a message of a run in the words of this command.
     """
 
@@ -33,6 +34,7 @@ class Job:
     request: str = "continue with --resume"
     asked: Mapping[str, JsonValue] = field(default_factory=_of_a_run)
     given: object = None
+    only: tuple[type, ...] = ()
     words: Callable[[str], str] = str
 
     def command_for(self, settings: Settings, rank: Rank) -> str:

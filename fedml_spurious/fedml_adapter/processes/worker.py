@@ -43,6 +43,7 @@ class Worker:
         own_clients: the clients of this silo; None where all clients are everyone's.
         silo_folder: where a silo keeps the personal models of its clients; None where they go to the server.
         given: what this process was asked for beside the settings; see :class:`TaskRunner`.
+        only: kinds of tasks that this process was started for; where there are none, all work of a run.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Worker:
         own_clients: frozenset[str] | None = None,
         silo_folder: Path | None = None,
         given: object = None,
+        only: tuple[type, ...] = (),
     ) -> None:
+        self.only = only
         self.endpoint, self.settings, self.data, self.device = endpoint, settings, data, device
         self.situation, self.own_clients = situation, own_clients
         store = None if silo_folder is None else ResultStore(RunFolder(silo_folder))
@@ -72,7 +75,7 @@ class Worker:
 
         Raises:
             SilentError: the server was silent for too long.
-            RunError: the server ended the run.
+            RunError: the server ended the run, or asks for what this process was not started for.
         """
         while True:
             message = self.endpoint.receive()
@@ -81,6 +84,8 @@ class Worker:
                 return
             if message.kind is Kind.STOP:
                 raise StoppedError(message.content)
+            if self.only and message.kind is not Kind.TASK:
+                raise RunError(f"the server sent {message.kind}, which is no part of this command")
             if message.kind is Kind.COLLECT:
                 self.situation.phase = "collecting its models"
                 self._collect(from_plain(message.content["plan"]))
@@ -136,6 +141,8 @@ class Worker:
 
     def _do(self, *, fl_seed: int, task: dict[str, Any]) -> Any:
         wanted = from_plain(task)
+        if self.only and not isinstance(wanted, self.only):
+            raise RunError(f"the server asked for {type(wanted).__name__}, which is no part of this command")
         self._require_own(wanted.client)
         self.situation.phase = wanted.describe()
         if self._in_use != fl_seed:

@@ -112,6 +112,7 @@ def _serve_until_done(
             own_clients=own,
             silo_folder=silo_folder,
             given=job.given,
+            only=job.only,
         )
         worker.serve()
         endpoint.log_traffic()

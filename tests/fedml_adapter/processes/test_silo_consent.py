@@ -19,8 +19,12 @@ from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
 from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.experiment.tasks import TaskRunner
+from fedml_spurious.experiment.tasks import MeasureGlobal, TaskRunner
+from fedml_spurious.fedml_adapter.processes.messages import Kind, Received
 from fedml_spurious.fedml_adapter.processes.ranks import Rank
+from fedml_spurious.fedml_adapter.processes.situation import Situation
+from fedml_spurious.fedml_adapter.processes.wire import to_plain
+from fedml_spurious.fedml_adapter.processes.worker import Worker
 from fedml_spurious.fedml_adapter.processes.worker_process import _require_agreed, _require_own_clients
 from fedml_spurious.learning.checkpoints import save_tensors
 from fedml_spurious.learning.state_dicts import copy_state
@@ -92,3 +96,34 @@ def test_its_own_settings_say_that_it_is_a_silo_and_of_which_clients(
     for clients in (["0000", "0001", "0002"], ["0001", "0003"], []):
         with pytest.raises(RunError, match="other clients than the settings of this silo give to it"):
             require(clients)
+
+
+class _Server:
+    """An end on which one message has come in."""
+
+    def __init__(self, kind: Kind, content: dict[str, Any]) -> None:
+        self._message = Received(0, kind, content)
+
+    def receive(self) -> Received:
+        return self._message
+
+
+@pytest.mark.parametrize("kind", [Kind.TRAIN, Kind.COLLECT, Kind.TASK])
+def test_it_does_nothing_but_what_the_command_is_for(
+    kind: Kind, settings: Settings, splits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that leads an audit gets nothing measured or trained as in a run, and nothing sealed read."""
+    data = {0: SplitFolder(splits)}
+    state = to_plain(copy_state(initial_network(settings, data[0], 0)))
+    content: dict[Kind, dict[str, Any]] = {
+        Kind.TRAIN: {"weights": "w", "state": state, "fl_seed": 0, "round": 0, "clients": [0]},
+        Kind.COLLECT: {"plan": []},
+        Kind.TASK: {"weights": "w", "state": state, "fl_seed": 0, "task": to_plain(MeasureGlobal("0000"))},
+    }
+    monkeypatch.setattr(SplitFolder, "load", lambda *_: pytest.fail("read samples"))
+    worker = Worker(
+        _Server(kind, content[kind]),  # type: ignore[arg-type]
+        settings, data, CPU, Situation(), own_clients=frozenset(["0000"]), only=(AuditClient, FindModels),
+    )  # fmt: skip
+    with pytest.raises(RunError, match="which is no part of this command"):
+        worker.serve()
