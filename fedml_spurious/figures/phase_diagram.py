@@ -113,6 +113,8 @@ def _refuse_further_axes(points: Sequence[PhasePoint], axes: Sequence[str | None
 def draw(runs: Sequence[Path]) -> Drawing:
     """A row of panels per method, one per number of classes: conflicting samples over divergence.
 
+    Where the sweep has one number of classes, all panels are one row.
+
     Raises:
         InputError: it is no sweep over both, or over more, or of several data sets, or nothing of it is
             finished.
@@ -127,12 +129,16 @@ def draw(runs: Sequence[Path]) -> Drawing:
     if not points:
         raise InputError(f"{', '.join(map(str, runs))}: has no finished run yet")
     grid = _Grid(points)
-    lines, columns = len(grid.methods), len(grid.classes)
+    shown = [(method, classes) for method in grid.methods for classes in grid.classes]
+    # Methods side by side where there is one column of them, which is too narrow for the legend.
+    columns = len(grid.classes) if len(grid.classes) > 1 else len(grid.methods)
+    lines = len(shown) // columns
     figure, panels = new_figure(lines, columns, width=2.7 * columns + 1, height=2.2 * lines + 0.4)
     for number, axes in enumerate(panels):
-        method, classes = grid.methods[number // columns], grid.classes[number % columns]
+        method, classes = shown[number]
         image = _draw_panel(axes, grid, method, classes)
-        axes.set_title(_TITLES.get(method, method) + (f", {classes:g} classes" if columns > 1 else ""))
+        of = f", {classes:g} classes" if len(grid.classes) > 1 else ""
+        axes.set_title(_TITLES.get(method, method) + of)
         axes.set_xlabel("divergence of colour maps" if number >= (lines - 1) * columns else "")
         axes.set_ylabel("conflicting share" if number % columns == 0 else "")
     figure.colorbar(image, ax=panels, label="disparity", shrink=0.5, aspect=30)
