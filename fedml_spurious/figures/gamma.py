@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FormatStrFormatter, LogFormatterMathtext, LogLocator, NullLocator
 
 from fedml_spurious.common.errors import InputError
@@ -99,8 +100,7 @@ def _draw_distributions(
         axes.xaxis.set_major_locator(LogLocator(numticks=7))
         axes.xaxis.set_major_formatter(LogFormatterMathtext())
     else:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        _plain_ticks(axes.xaxis)
     axes.xaxis.set_minor_locator(NullLocator())
     return rows
 
@@ -153,6 +153,11 @@ def _draw_errors(axes: Axes, rows: Sequence[Row], paper: float | None) -> None:
     if paper is not None:
         axes.axhline(paper, color="#7F7F7F", linestyle="--", label="the paper")
     axes.set(yscale="log", ylabel="relative error of the first order")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    _plain_ticks(axes.yaxis)
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis of less than about two decades."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
