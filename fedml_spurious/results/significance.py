@@ -32,6 +32,8 @@ FEW_CLIENTS = 10
 """Below this many clients a table says that its intervals are too narrow."""
 FEW_FL_SEEDS = 5
 """The same of federated seeds."""
+_AT_ONCE = 1 << 22
+"""Numbers that are drawn or multiplied at once; 32 MB."""
 _SEED = 0
 _FL_SEEDS, _P_SEEDS, _CLIENTS = range(3)
 
@@ -129,18 +131,40 @@ def resampled_means(table: FloatArray, fl_seeds: IndexArray, resamples: int = RE
         Means, shape (R,). The same shape of experiment gets the same draws, whichever methods it compares.
     """
     weights = _pair_counts(tuple(fl_seeds.tolist()), resamples)  # (R, P)
-    clients = _uniform_counts(table.shape[1], resamples)  # (R, C)
-    totals = ((clients @ table.T) * weights).sum(axis=1)
+    clients = _client_counts(table.shape[1], resamples)
+    totals = (clients.sums(table) * weights).sum(axis=1)
     means: FloatArray = totals / (weights.sum(axis=1) * table.shape[1])
     return means
 
 
+class _Counts:
+    """How often each of ``size`` things is drawn in ``size`` draws, again and again.
+
+    Args:
+        rng: gives the draws.
+        size: number of things.
+        times: how often all are drawn, N.
+    """
+
+    def __init__(self, rng: np.random.Generator, size: int, times: int) -> None:
+        rows, share = max(1, _AT_ONCE // size), np.full(size, 1 / size)
+        self._size, self._blocks = size, []
+        for start in range(0, times, rows):
+            counts = rng.multinomial(size, share, size=min(rows, times - start))
+            # 10,000 draws of 5,000 clients are 400 MB as numbers of 64 bits.
+            self._blocks.append(counts.astype(np.min_scalar_type(counts.max())))
+
+    def sums(self, table: FloatArray) -> FloatArray:
+        """Sums over what is drawn, shape (N, P), of a table with a value per thing, shape (P, size)."""
+        sums = [block.astype(np.float64) @ table.T for block in self._blocks]
+        return np.concatenate([np.empty((0, len(table))), *sums])
+
+
 # All methods of a table share the draws, which take longer than what is done with them.
 @lru_cache(maxsize=2)
-def _uniform_counts(size: int, resamples: int) -> FloatArray:
-    """How often each of ``size`` clients is drawn in ``size`` draws, shape (R, size)."""
-    rng = generator(_SEED, Purpose.BOOTSTRAP, _CLIENTS)
-    return rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float64)
+def _client_counts(size: int, resamples: int) -> _Counts:
+    """How often each of ``size`` clients is drawn in every resample."""
+    return _Counts(generator(_SEED, Purpose.BOOTSTRAP, _CLIENTS), size, resamples)
 
 
 @lru_cache(maxsize=2)
@@ -173,7 +197,7 @@ def resampled_nested_means(tables: Sequence[FloatArray], resamples: int = RESAMP
     shapes = tuple((table.shape[0], table.shape[1]) for table in tables)
     totals, drawn_pairs = np.zeros(resamples), np.zeros(resamples)
     for table, (place, pairs, clients) in zip(tables, _nested_counts(shapes, resamples), strict=True):
-        sums = ((clients @ table.T) * pairs).sum(axis=1) / table.shape[1]  # (N,)
+        sums = (clients.sums(table) * pairs).sum(axis=1) / table.shape[1]  # (N,)
         totals += np.bincount(place, sums, minlength=resamples)
         drawn_pairs += np.bincount(place, minlength=resamples) * table.shape[0]
     means: FloatArray = totals / drawn_pairs
@@ -184,22 +208,19 @@ def resampled_nested_means(tables: Sequence[FloatArray], resamples: int = RESAMP
 @lru_cache(maxsize=2)
 def _nested_counts(
     shapes: tuple[tuple[int, int], ...], resamples: int
-) -> list[tuple[IndexArray, FloatArray, FloatArray]]:
+) -> list[tuple[IndexArray, FloatArray, _Counts]]:
     """For every federated seed, a row for every time N that it is drawn in all the resamples.
 
     Returns:
-        By federated seed: the resample, shape (N,), and how often each of its personalization seeds and each
-        of its clients is drawn there, shapes (N, P_s) and (N, C_s).
+        By federated seed: the resample, shape (N,), how often each of its personalization seeds is drawn
+        there, shape (N, P_s), and how often each of its C_s clients is.
     """
     share = np.full(len(shapes), 1 / len(shapes))
     drawn = generator(_SEED, Purpose.BOOTSTRAP, _FL_SEEDS).multinomial(len(shapes), share, size=resamples)
     p_rng, client_rng = (generator(_SEED, Purpose.BOOTSTRAP, kind) for kind in (_P_SEEDS, _CLIENTS))
     found = []
-    for column, sizes in enumerate(shapes):
+    for column, (p_seeds, clients) in enumerate(shapes):
         place = np.repeat(np.arange(resamples), drawn[:, column])
-        pairs, clients = (
-            rng.multinomial(size, np.full(size, 1 / size), size=len(place)).astype(np.float64)
-            for rng, size in zip((p_rng, client_rng), sizes, strict=True)
-        )
-        found.append((place, pairs, clients))
+        pairs = p_rng.multinomial(p_seeds, np.full(p_seeds, 1 / p_seeds), size=len(place)).astype(np.float64)
+        found.append((place, pairs, _Counts(client_rng, clients, len(place))))
     return found

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedml_spurious.results import significance
 from fedml_spurious.results.resampled import interval
 from fedml_spurious.results.significance import (
     Disparities,
@@ -334,3 +335,22 @@ def test_a_client_that_one_seed_alone_has_is_left_out_unless_it_is_that_seeds_ow
     for own in (False, True):
         assert compare({}, zeros, own_clients=own) is None
         assert compare({(0, 0): {"z": 1.0}}, zeros, own_clients=own) is None
+
+
+def test_draws_of_many_clients_are_made_and_kept_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, fl_seeds = np.random.default_rng(5).normal(size=(3, 11)), np.array([0, 0, 1])
+
+    def means() -> list[np.ndarray]:
+        for draws in (significance._client_counts, significance._nested_counts):
+            draws.cache_clear()
+        return [
+            resampled_means(table, fl_seeds, resamples=100),
+            resampled_nested_means([table, table[:2, :4]], resamples=100),
+        ]
+
+    at_once = means()
+    monkeypatch.setattr(significance, "_AT_ONCE", 30)
+    for expected, found in zip(at_once, means(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert {block.dtype for block in significance._client_counts(11, 100)._blocks} == {np.dtype(np.uint8)}
+    assert max(block.size for block in significance._client_counts(11, 100)._blocks) <= 30
