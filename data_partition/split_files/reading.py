@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from data_partition.split_files.meta import SplitMeta
 from data_partition.split_files.samples import COLUMN_TYPES, Samples, count_groups
@@ -56,7 +57,7 @@ def require_clients(file: Any, path: Path, meta: SplitMeta) -> None:
     Raises:
         InputError: it has not.
     """
-    found = set(_group(file, "examples", path))
+    found = {name.decode() for name in _group(file.id, "examples", path)}
     if found != meta.clients.keys():
         odd = min(found ^ meta.clients.keys())
         known = "is described and not there" if odd in meta.clients else "is there and not described"
@@ -82,19 +83,23 @@ def read_client(
     Raises:
         InputError: they are not as they are described.
     """
-    group = _group(_group(file, "examples", path), client_id, path)
+    group = _group(_group(file.id, "examples", path), client_id, path)
     count = meta.clients[client_id].counts[split]
-    columns = {name: _column(group, name, path, client_id) for name in COLUMN_TYPES}
-    for name, column in columns.items():
+    arrays = {}
+    for name, dtype in COLUMN_TYPES.items():
+        column = _column(group, name, path, client_id)
         shape = (count, *meta.image_shape) if name == "image" else (count,)
         # Before anything is read: an array can say that it is larger than any memory.
-        if column.shape != shape or column.dtype != COLUMN_TYPES[name]:
+        if column.shape != shape or column.dtype != dtype:
             raise _mismatch(
                 path,
                 f"client {client_id}, {name}: {column.dtype} of shape {column.shape}, expected "
-                f"{COLUMN_TYPES[name].__name__} of shape {shape}",
+                f"{dtype.__name__} of shape {shape}",
             )
-    arrays = {name: column[()] for name, column in columns.items() if images or name != "image"}
+        if images or name != "image":
+            arrays[name] = np.empty(shape, dtype)
+            if count:
+                column.read(h5py.h5s.ALL, h5py.h5s.ALL, arrays[name])
     for name, limit in (
         ("label", meta.num_classes),
         ("spurious", len(meta.spurious_names)),
@@ -109,27 +114,41 @@ def read_client(
     return Samples(**arrays) if images else None
 
 
+# HDF5's own calls, as h5py has them: its objects make several where one will do, and a run looks at every
+# array of every client.
+
+
 def _group(parent: Any, name: str, path: Path) -> Any:
     """A group that lies in the file itself: links can lead to any other file."""
-    link = parent.get(name, getlink=True)
-    if link is None:
-        raise _mismatch(path, f"there is no {name!r}")
-    found = parent[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(found, h5py.Group):
-        raise _mismatch(path, f"{name!r} is a link or no group")
+    found = _hard_linked(parent, name)
+    if not isinstance(found, h5py.h5g.GroupID):
+        there = parent.links.exists(name.encode())
+        raise _mismatch(path, f"{name!r} is a link or no group" if there else f"there is no {name!r}")
     return found
 
 
 def _column(group: Any, name: str, path: Path, client_id: str) -> Any:
-    found = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None  # as above
-    if not isinstance(found, h5py.Dataset) or _is_elsewhere(found):
+    found = _hard_linked(group, name)  # as above
+    if not isinstance(found, h5py.h5d.DatasetID) or _is_elsewhere(found):
         raise _mismatch(path, f"client {client_id}, {name}: is missing, or a link, or kept in another file")
     return found
 
 
+def _hard_linked(group: Any, name: str) -> Any:
+    """What lies in the file itself under a name; None where nothing does."""
+    encoded = name.encode()
+    try:
+        link = group.links.get_info(encoded)
+    except RuntimeError:  # asked first, it would be looked up once more
+        if group.links.exists(encoded):
+            raise
+        return None
+    return h5py.h5o.open(group, encoded) if link.type == h5py.h5l.TYPE_HARD else None
+
+
 def _is_elsewhere(dataset: Any) -> bool:
-    """Whether other files hold its values; looked up at once, because a run looks at every data set."""
-    kept = dataset.id.get_create_plist()
+    """Whether other files hold its values."""
+    kept = dataset.get_create_plist()
     return bool(kept.get_layout() == h5py.h5d.VIRTUAL or kept.get_external_count())
 
 

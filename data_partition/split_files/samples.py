@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -91,6 +92,5 @@ def alignment(
 
 def count_groups(label: npt.NDArray[Any], spurious: npt.NDArray[Any]) -> dict[str, int]:
     """Number of samples per ``"label/spurious"``, in ascending order; both arrays have shape (n,)."""
-    pairs = np.stack([label, spurious], axis=1).reshape(-1, 2)
-    groups, counts = np.unique(pairs, axis=0, return_counts=True)
-    return {f"{y}/{a}": int(n) for (y, a), n in zip(groups.tolist(), counts, strict=True)}
+    counts = Counter(zip(label.tolist(), spurious.tolist(), strict=True))
+    return {f"{y}/{a}": count for (y, a), count in sorted(counts.items())}
