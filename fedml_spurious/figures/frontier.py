@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.drawing import Drawing, new_figure, shared_legend
+from fedml_spurious.figures.runs import load_rows
 from fedml_spurious.figures.style import method_look, unknown_methods
 from fedml_spurious.results.frontier import Frontier, Point
 from fedml_spurious.results.method_names import HEADLINE, L2
 from fedml_spurious.results.rows import Epoch
 from fedml_spurious.results.sweep_table import SweptRow
-from fedml_spurious.results.swept_rows import Cell, by_cell, by_variant, of_epoch, own_clients, read_rows
+from fedml_spurious.results.swept_rows import Cell, by_cell, by_variant, of_epoch, own_clients
 
 LEVELS = (0.25, 0.5, 0.75, 0.9)
 """Shares of fine-tuning's gain at which methods are compared."""
@@ -59,7 +60,7 @@ def draw(runs: Sequence[Path]) -> Drawing:
     Raises:
         InputError: a path is no sweep and no run, or nothing was tried with several coefficients.
     """
-    panels = list(_panels(read_rows(runs)))
+    panels = list(_panels(load_rows(runs)))
     if not any(_tried(panel) for panel in panels):
         raise InputError(
             f"{', '.join(map(str, runs))}: beside global and ft no method was tried with several "

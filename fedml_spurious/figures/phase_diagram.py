@@ -15,10 +15,10 @@ from matplotlib.lines import Line2D
 from fedml_spurious.common.arrays import FloatArray
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.figures.drawing import Drawing, new_figure
+from fedml_spurious.figures.runs import load_rows
 from fedml_spurious.results.method_names import GLOBAL, SELECTED_BY
 from fedml_spurious.results.phase import EXCEEDS, PhasePoint, phase_points
 from fedml_spurious.results.sweep_table import TABLE
-from fedml_spurious.results.swept_rows import read_rows
 
 _AXES = _SHARE, _DIVERGENCE, _CLASSES = "bias_conflicting_fraction", "map_divergence", "classes_per_client"
 _COLORS = "cividis"  # its lightness follows the value, in grey print too; made for colour-blind readers
@@ -119,7 +119,7 @@ def draw(runs: Sequence[Path]) -> Drawing:
         InputError: it is no sweep over both, or over more, or of several data sets, or nothing of it is
             finished.
     """
-    rows = read_rows(runs)
+    rows = load_rows(runs)
     datasets = list(dict.fromkeys(row.stored.row.dataset for row in rows))
     if len(datasets) > 1:
         raise InputError(

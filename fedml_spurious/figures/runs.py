@@ -5,19 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedml_spurious.results.finished_run import FinishedRun, load_run
+from fedml_spurious.results.sweep_table import SweptRow
+from fedml_spurious.results.swept_rows import read_rows
 
-_kept: ContextVar[dict[Path, FinishedRun] | None] = ContextVar("_kept", default=None)
-"""The runs that were read in a block of :func:`read_once`."""
+
+@dataclass(frozen=True)
+class _Kept:
+    """What was read in a block of :func:`read_once`.
+
+    Attributes:
+        runs: finished runs by folder.
+        rows: what is stored in runs and sweeps.
+    """
+
+    runs: dict[Path, FinishedRun] = field(default_factory=dict)
+    rows: dict[tuple[Path, ...], list[SweptRow]] = field(default_factory=dict)
+
+
+_kept: ContextVar[_Kept | None] = ContextVar("_kept", default=None)
 
 
 @contextmanager
 def read_once() -> Iterator[None]:
     """Let figures that are drawn inside the block read a run once; its files must not change meanwhile."""
-    token = _kept.set({})
+    token = _kept.set(_Kept())
     try:
         yield
     finally:
@@ -31,13 +47,19 @@ def load_runs(folders: Sequence[Path]) -> list[FinishedRun]:
         InputError: a folder is no finished run.
     """
     different = {folder.resolve(): folder for folder in folders}
-    kept = _kept.get()
-    if kept is None:
-        kept = {}
+    kept = (_kept.get() or _Kept()).runs
     for resolved, folder in different.items():
         if resolved not in kept:
             kept[resolved] = load_run(folder)
     return [kept[resolved] for resolved in different]
+
+
+def load_rows(paths: Sequence[Path]) -> list[SweptRow]:
+    """What :func:`fedml_spurious.results.swept_rows.read_rows` gives of runs and of sweeps."""
+    kept, key = (_kept.get() or _Kept()).rows, tuple(paths)
+    if key not in kept:
+        kept[key] = read_rows(paths)
+    return kept[key]
 
 
 def partition_options(run: FinishedRun) -> Mapping[str, Any]:
