@@ -87,8 +87,9 @@ class SingleProcessSimulator:
         for client in clients:
             loaders = self.train_loaders[client], self.test_loaders[client]
             count = self.train_counts[client]
-            state = train_client(self.trainer, client, weights, loaders, count, self.device, self.args)
-            yield Share({client: getattr(self.trainer, "last_loss", None)}, (count, state))
+            train_client(self.trainer, client, weights, loaders, count, self.device, self.args)
+            loss = getattr(self.trainer, "last_loss", None)
+            yield Share({client: loss}, (count, _weights_of(self.trainer)))
 
 
 class _FedMLAggregator:
@@ -118,11 +119,11 @@ def train_client(
     count: int,
     device: torch.device,
     args: Any,
-) -> Any:
+) -> None:
     """Train one client in the round ``args.round_idx`` as FedML's runners do, with its hooks in their order.
 
-    What goes into the trainer and what comes out of it are copies: one that hands out its live weights, as
-    FedML's own do, or that trains in the dictionary that it is given, changes nobody else's.
+    What goes into the trainer is a copy: one that trains in the dictionary that it is given changes nobody
+    else's.
 
     Args:
         trainer: any FedML trainer.
@@ -132,9 +133,6 @@ def train_client(
         count: its number of training samples.
         device: where to train.
         args: FedML's arguments.
-
-    Returns:
-        The client's weights.
     """
     train_loader, test_loader = loaders
     trainer.set_id(client)
@@ -144,7 +142,6 @@ def train_client(
     trainer.on_before_local_training(train_loader, device, args)
     trainer.train(train_loader, device, args)
     trainer.on_after_local_training(train_loader, device, args)
-    return _weights_of(trainer)
 
 
 def _is_ours(owner: ClientTrainer | ServerAggregator) -> bool:
@@ -157,5 +154,8 @@ def _is_ours(owner: ClientTrainer | ServerAggregator) -> bool:
 
 
 def _weights_of(owner: ClientTrainer | ServerAggregator) -> Any:
-    """A copy of the weights; of our own classes on the device, because FedML alone needs them on the CPU."""
+    """A copy of the weights, because FedML's own classes hand out their live ones.
+
+    Of our own classes it stays on the device: FedML alone needs the weights on the CPU.
+    """
     return clone_state(owner.model) if _is_ours(owner) else snapshot(owner.get_model_params())

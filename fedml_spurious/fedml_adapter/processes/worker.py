@@ -25,7 +25,7 @@ from fedml_spurious.fedml_adapter.processes.situation import Situation, StoppedE
 from fedml_spurious.fedml_adapter.processes.wire import from_plain, sum_to_plain, to_plain
 from fedml_spurious.fedml_adapter.simulator import train_client
 from fedml_spurious.fedml_adapter.trainer import SpuriousTrainer
-from fedml_spurious.learning.state_dicts import State, load_state
+from fedml_spurious.learning.state_dicts import State, load_state, named_state
 from fedml_spurious.learning.weighted_sum import WeightedSum
 
 logger = logging.getLogger(__name__)
@@ -123,8 +123,8 @@ class Worker:
                 self._require_own(data.client_ids[client])
                 loaders = train_loaders[client], test_loaders[client]
                 _, start = self._weights
-                state = train_client(trainer, client, start, loaders, counts[client], self.device, args)
-                total.add(counts[client], state)
+                train_client(trainer, client, start, loaders, counts[client], self.device, args)
+                total.add(counts[client], named_state(self.model))
                 losses.append(trainer.last_loss)
         return {"sum": sum_to_plain(total), "losses": losses}
 
