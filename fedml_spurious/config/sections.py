@@ -1,106 +1,33 @@
-"""Sections of the configuration: FedML's with FedML's key names, and four of our own, frozen."""
+"""Sections of the configuration, FedML's and four of our own, frozen; data and processes have other files."""
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from data_partition.registry import PARTITIONS
-from fedml_spurious.common.frozen_model import FrozenModel
+from fedml_spurious.config.fields import (
+    BILLION,
+    Count,
+    Fraction,
+    GpuNumber,
+    GpuNumbers,
+    Names,
+    NonNegative,
+    Positive,
+    Recordings,
+    Section,
+    Seed,
+    Seeds,
+    Values,
+    refuse_repeats,
+)
 from fedml_spurious.learning.options import BatchNormMode, BatchNormPolicy, LocalTraining, Norm
 from fedml_spurious.personalization.options import PAPER_METHODS, SelectionTies
 
 if TYPE_CHECKING:
     from fedml_spurious.learning.attacks import Attack
-
-FilePath = Annotated[str, Field(min_length=1)]
-
-
-def _no_more_than(limit: int, words: str) -> AfterValidator:
-    """A bound far above any use, and below what a library or the memory fails at."""
-
-    def check(value: int) -> int:
-        if value > limit:
-            raise PydanticCustomError("bound", "at most {words}", {"words": words})
-        return value
-
-    return AfterValidator(check)
-
-
-_BILLION = _no_more_than(10**9, "10^9")
-Count = Annotated[int, Field(ge=1), _BILLION]
-Seed = Annotated[int, Field(ge=0), _no_more_than(2**63 - 1, "2^63 - 1")]
-GpuNumber = Annotated[int, Field(ge=0, le=1023)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def _as_tuple(value: Any) -> Any:
-    # YAML has lists only; a strict tuple field would refuse them.
-    return tuple(value) if isinstance(value, list) else value
-
-
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
-Values = Annotated[
-    tuple[int | Annotated[float, Field(allow_inf_nan=False)], ...],
-    Field(min_length=1),
-    BeforeValidator(_as_tuple),
-]
-Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
-GpuNumbers = Annotated[tuple[GpuNumber, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
-Recordings = Annotated[
-    tuple[Literal["trajectories", "divergence", "gamma", "twins"], ...], BeforeValidator(_as_tuple)
-]
-SiloClients = Annotated[tuple[Names, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
-
-
-_ADDRESS = re.compile("[A-Za-z0-9.-]+:([0-9]{1,5})")
-
-
-def _has_port(address: str) -> str:
-    found = _ADDRESS.fullmatch(address)
-    if not found or not 1 <= int(found[1]) <= 65535:
-        raise PydanticCustomError("port", "host:port with a port from 1 to 65535")
-    return address
-
-
-def _is_this_machine(host: str) -> bool:
-    """Whether a host is the loopback interface, and not merely called like its addresses."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-_Address = Annotated[str, AfterValidator(_has_port)]
-Addresses = Annotated[tuple[_Address, ...], Field(min_length=2), BeforeValidator(_as_tuple)]
-
-
-class Section(FrozenModel):
-    """A section of the configuration: unknown keys are errors and types are not converted."""
-
-
-def _refuse_repeats(section: Section, *keys: str) -> None:
-    for key in keys:
-        values = getattr(section, key) or ()
-        twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
-        if twice:
-            named = ", ".join(map(str, twice))
-            raise PydanticCustomError("repeats", "{key} names {named} twice", {"key": key, "named": named})
 
 
 class CommonArgs(Section):
@@ -120,81 +47,6 @@ class CommonArgs(Section):
     scenario: Literal["horizontal"] = "horizontal"
     using_mlops: Literal[False] = False
     config_version: str | None = None
-
-
-@dataclass(frozen=True)
-class PartitionOptions:
-    """Options of a partition script.
-
-    Attributes:
-        given: as the file gives them, for ``config.yaml``.
-        checked: as the script takes them; a seed of null is the default here, and is not used.
-    """
-
-    given: Any
-    checked: FrozenModel
-
-    @property
-    def per_fl_seed(self) -> bool:
-        """Whether every federated seed has a partition of its own, which ``seed: null`` asks for."""
-        return self.given.get("seed", 0) is None
-
-    def of(self, fl_seed: int) -> FrozenModel:
-        """The options that make the splits of a federated seed."""
-        return self.checked.model_copy(update={"seed": fl_seed}) if self.per_fl_seed else self.checked
-
-
-def _check_options(given: Any, info: ValidationInfo) -> PartitionOptions | None:
-    dataset = info.data.get("dataset")
-    if given is None or dataset is None:
-        return None
-    if dataset not in PARTITIONS:
-        raise PydanticCustomError(
-            "partition",
-            "no partition script '{dataset}'; expected data_args.dataset to be one of {known}",
-            {"dataset": dataset, "known": ", ".join(PARTITIONS)},
-        )
-    known = given
-    if isinstance(given, dict) and given.get("seed", 0) is None:  # the federated seed, known when one is run
-        known = {name: value for name, value in given.items() if name != "seed"}
-    return PartitionOptions(given, PARTITIONS[dataset].Options.model_validate(known))
-
-
-class DataArgs(Section):
-    """``data_args``: the split files, or how they are made for the run.
-
-    Attributes:
-        dataset: name of the data set; the split files are ``<dataset>_train.h5`` and so on.
-        data_cache_dir: folder of existing client split files.
-        partition: options of the partition script that makes the split files in the run folder, where
-            ``data_cache_dir`` is absent. ``seed: null`` takes the federated seed, so that every one has
-            clients, splits and colour maps of its own (in ``data/fl<SEED>/``); any other seed, 0 where it is
-            absent, makes one partition that all federated seeds share.
-        raw: folder of the raw data that ``partition`` reads.
-        cache_mb: 10^6 bytes of samples that every process keeps, as bytes, on the device where it computes;
-            those that were used last. 0 reads the files every time.
-    """
-
-    dataset: str = Field(min_length=1)
-    data_cache_dir: FilePath | None = None
-    partition: Annotated[
-        PartitionOptions | None,
-        PlainValidator(_check_options),
-        PlainSerializer(lambda options: options and options.given),
-    ] = None
-    raw: FilePath | None = None
-    cache_mb: NonNegative = 256.0
-
-    @model_validator(mode="after")
-    def _one_source(self) -> DataArgs:
-        if (self.data_cache_dir is None) == (self.partition is None):
-            raise PydanticCustomError(
-                "one_source",
-                "expected either data_cache_dir (a folder of split files) or partition (options to make "
-                "them), got {got}",
-                {"got": "neither" if self.partition is None else "both"},
-            )
-        return self
 
 
 class ModelArgs(Section):
@@ -283,72 +135,6 @@ class DeviceArgs(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
-class CommArgs(Section):
-    """``comm_args``: the processes of a run and how they talk.
-
-    Attributes:
-        backend: ``sp`` is one process, ``MPI`` is for processes that ``mpirun`` starts, ``GRPC`` for those
-            that are started one by one with ``--rank`` and ``--role``.
-        timeout: seconds without a sign of life after which a process is given up and the run ends.
-        start_timeout: seconds that the server waits for all workers at the start.
-        silos: number of processes beside the server; for GRPC on one machine.
-        silo_clients: ids of the clients of each silo; dealt in turn where it is absent.
-        grpc_addresses: ``host:port`` of every rank, the server first; on this machine where it is absent.
-        grpc_base_port: port of the server on this machine; rank N has this port plus N.
-        grpc_network: consent to addresses outside this machine: GRPC as FedML has it neither encrypts nor
-            asks who is there, so that whoever reaches the port can take part.
-    """
-
-    backend: Literal["sp", "MPI", "GRPC"] = "sp"
-    timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 60.0
-    start_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 180.0
-    silos: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    silo_clients: SiloClients | None = None
-    grpc_addresses: Addresses | None = None
-    grpc_base_port: int = Field(default=8890, ge=1, le=65000)
-    grpc_network: bool = False
-
-    @property
-    def silo_count(self) -> int | None:
-        """Number of processes beside the server, where the settings fix it."""
-        if self.grpc_addresses is not None:
-            return len(self.grpc_addresses) - 1
-        return self.silos if self.silo_clients is None else len(self.silo_clients)
-
-    @model_validator(mode="after")
-    def _processes_fit(self) -> CommArgs:
-        counts = {
-            "silos": self.silos,
-            "silo_clients": self.silo_clients and len(self.silo_clients),
-            "grpc_addresses": self.grpc_addresses and len(self.grpc_addresses) - 1,
-        }
-        given = {name: count for name, count in counts.items() if count is not None}
-        if len(set(given.values())) > 1:
-            listed = ", ".join(f"{name} names {count}" for name, count in given.items())
-            raise PydanticCustomError("silos", "numbers of silos differ: {listed}", {"listed": listed})
-        named = self.grpc_addresses or ()
-        twice = [item for item in named if named.count(item) > 1]
-        if twice:
-            raise PydanticCustomError(
-                "address", "grpc_addresses: two ranks have {address}", {"address": twice[0]}
-            )
-        if self.grpc_addresses is None and self.grpc_base_port + (self.silo_count or 0) > 65535:
-            raise PydanticCustomError(
-                "port",
-                "grpc_base_port: the ports of {silos} silos end above 65535",
-                {"silos": self.silo_count},
-            )
-        outside = [item for item in named if not _is_this_machine(item.rpartition(":")[0])]
-        if outside and not self.grpc_network:
-            raise PydanticCustomError(
-                "network",
-                "{address} is not this machine alone, and GRPC here neither encrypts nor asks who is there; "
-                "in a network that you trust set comm_args.grpc_network=true",
-                {"address": outside[0]},
-            )
-        return self
-
-
 class TrackingArgs(Section):
     """``tracking_args``: Weights & Biases and TensorBoard, off by default; both need the extra ``tracking``.
 
@@ -427,7 +213,7 @@ class AnalysisArgs(Section):
 
     @model_validator(mode="after")
     def _no_repeats(self) -> AnalysisArgs:
-        _refuse_repeats(self, "record")
+        refuse_repeats(self, "record")
         return self
 
 
@@ -464,12 +250,12 @@ class PersonalizationArgs(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     clients: Names | None = None
-    trajectory_interval: Annotated[int, Field(ge=0), _BILLION] = 0
+    trajectory_interval: Annotated[int, Field(ge=0), BILLION] = 0
     save_models: bool = False
 
     @model_validator(mode="after")
     def _no_repeats(self) -> PersonalizationArgs:
-        _refuse_repeats(self, "clients")
+        refuse_repeats(self, "clients")
         return self
 
 
@@ -508,5 +294,5 @@ class ExperimentArgs(Section):
 
     @model_validator(mode="after")
     def _no_repeats(self) -> ExperimentArgs:
-        _refuse_repeats(self, "methods", "fl_seeds", "personalization_seeds")
+        refuse_repeats(self, "methods", "fl_seeds", "personalization_seeds")
         return self

@@ -12,17 +12,17 @@ from pydantic_core import PydanticCustomError, PydanticSerializationError
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.common.validation import describe_errors, first_problem
 from fedml_spurious.common.words import without_addresses
+from fedml_spurious.config.data_section import DataArgs
+from fedml_spurious.config.fields import Section
+from fedml_spurious.config.processes_section import CommArgs
 from fedml_spurious.config.sections import (
     AnalysisArgs,
     AttackArgs,
-    CommArgs,
     CommonArgs,
-    DataArgs,
     DeviceArgs,
     ExperimentArgs,
     ModelArgs,
     PersonalizationArgs,
-    Section,
     TrackingArgs,
     TrainArgs,
     ValidationArgs,
