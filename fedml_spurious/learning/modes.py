@@ -17,21 +17,21 @@ def frozen(model: Classifier) -> Iterator[None]:
     Training modes and ``requires_grad`` come back as they were, also after an exception. BatchNorm
     buffers do not move in eval mode. A plain function is left alone.
     """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [(module, module.training) for module in modules]
-    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
-    flags = [(parameter, parameter.requires_grad) for parameter in parameters]
+    module = model if isinstance(model, nn.Module) else nn.Module()
+    # Only what changes is set: attributes of modules take long to set, and this is done for every batch.
+    training = [part for part in module.modules() if part.training]
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
-        for module in modules:
-            module.training = False
-        for parameter in parameters:
+        for part in training:
+            part.training = False
+        for parameter in learning:
             parameter.requires_grad_(False)
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        for part in training:
+            part.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def batchnorm_to_eval_mode(model: nn.Module) -> None:
