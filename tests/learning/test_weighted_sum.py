@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from fractions import Fraction
 from itertools import permutations
@@ -116,6 +117,29 @@ def test_an_average_of_all_at_once_has_the_bits_of_the_sum() -> None:
     for name, value in averaged.items():
         assert value.dtype == summed[name].dtype == updates[0][1][name].dtype
         assert value.numpy().tobytes() == summed[name].numpy().tobytes(), name
+
+
+@pytest.mark.parametrize("spread", [20, 27, 28, 29, 30, 31, 60])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_an_average_of_all_at_once_rounds_once_however_far_weights_are_apart(
+    spread: int, kind: torch.dtype
+) -> None:
+    """Against rational arithmetic, on both sides of the spread from which sums in double precision round."""
+    rng = torch.Generator().manual_seed(spread)
+    large = (1 + torch.rand(2000, generator=rng)).to(kind)
+    small = (large.flip(0) * 2.0**-spread).to(kind)
+    updates = [(3, {"w": large}), (5, {"w": small}), (3, {"w": -large})]
+    found = average(updates)["w"]
+    for place in range(0, 2000, 97):
+        exact = sum(count * Fraction(float(state["w"][place])) for count, state in updates)
+        assert found[place].item() == float(torch.tensor(float(exact) / 11).to(kind))
+
+
+def test_an_average_of_all_at_once_hands_on_what_is_no_number() -> None:
+    odd = torch.tensor([1.0, math.nan, math.inf, 2.0**-149, 0.0])
+    found = average([(1, {"w": odd}), (1, {"w": torch.ones(5)})])["w"]
+    assert found[[0, 3, 4]].tolist() == [1.0, 0.5, 0.5]
+    assert not found[[1, 2]].isfinite().any()
 
 
 def test_parity_with_fedmls_own_aggregation() -> None:
