@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from rich.console import Console
 from fedml_spurious.audit.client import AuditOptions
 from fedml_spurious.audit.files import write_audit
 from fedml_spurious.audit.foreign import ForeignModels, audit_foreign
-from fedml_spurious.audit.of_run import Subject, audit_run
+from fedml_spurious.audit.of_run import Subject, audit_run, require_auditable
 from fedml_spurious.audit.opening import on_this_machine, open_run, run_settings, without_gpu
 from fedml_spurious.audit.summary import Audited
 from fedml_spurious.common.logs import log_file
@@ -51,20 +51,23 @@ def audit_runs(
         overrides: the same.
 
     Raises:
-        InputError: a folder is no finished run, kept no models, or its split files are gone.
+        InputError: a folder is no finished run, kept no models, or its split files are gone; whatever
+            refuses one of the runs is found before the first of them is written.
     """
     different = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
     found = [(path, on_this_machine(run_settings(path, config, overrides))) for path in different]
-    subjects = [open_run(path, settings) for path, settings in found]  # all before the first is written
-    for place, subject in enumerate(subjects):
-        if place:
-            output_console().print()
-        settings = subject.stored.settings
-        with (
-            hold_folder(subject.finished.path, option=None),
-            hire(settings, choose_device(settings), options) as workers_for,
-        ):
-            _audit(subject, workers_for, options, console)
+    subjects = [open_run(path, settings) for path, settings in found]
+    with ExitStack() as held:
+        for subject in subjects:
+            require_auditable(subject, options)
+            choose_device(subject.stored.settings)
+            held.enter_context(hold_folder(subject.finished.path, option=None))
+        for place, subject in enumerate(subjects):
+            if place:
+                output_console().print()
+            settings = subject.stored.settings
+            with hire(settings, choose_device(settings), options) as workers_for:
+                _audit(subject, workers_for, options, console)
 
 
 def lead_audit(
@@ -99,6 +102,7 @@ def lead_audit(
         start_workers() as workers_for,
     ):
         begin_log()
+        require_auditable(subject, options)  # not before: the others are told by whoever has reached them
         _audit(subject, workers_for, options, console)
 
 

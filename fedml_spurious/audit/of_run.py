@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+import torch
 from rich.console import Console
 from torch import nn
 
 from fedml_spurious.audit.client import EXAMPLES, AuditOptions, Example, Finding, judge_model
 from fedml_spurious.audit.files import finding_cells, truth_cells
-from fedml_spurious.audit.peers import PeerCounts, choose_peers
+from fedml_spurious.audit.peers import SEED, PeerCounts, choose_peers
 from fedml_spurious.audit.pooling import pool
 from fedml_spurious.audit.stored_models import find_model, load_model
 from fedml_spurious.audit.summary import Audited, Told, summarize
@@ -76,6 +78,31 @@ def _key(row: ClientResult) -> ResultKey:
     return ResultKey(row.method, row.fl_seed, row.p_seed, row.client)
 
 
+def require_auditable(subject: Subject, options: AuditOptions) -> None:
+    """Refuse what can be refused before anything is computed or written.
+
+    Args:
+        subject: the run.
+        options: what is asked.
+
+    Raises:
+        InputError: it kept no models, the probe does not fit its images, or peers are asked for and its
+            silos are not started.
+    """
+    path = subject.finished.path
+    if options.peers and subject.of_silos and not subject.with_silos:
+        raise InputError(
+            f"--peers: {path} is a run of silos, which read no client of another; start its silos "
+            "(mpirun, or --rank and --role), or leave --peers out"
+        )
+    if options.probe is not None and options.probe_name.startswith("region:"):  # own code sees no made-up image
+        height, width, channels = subject.stored.splits.image_shape
+        image = torch.zeros(channels, height, width)
+        options.probe(image, image, np.random.default_rng(SEED))
+    if not subject.with_silos:
+        _require_any(subject, _look(subject, _measured(subject)))
+
+
 def audit_run(subject: Subject, workers: Workers, options: AuditOptions, console: Console) -> Audited:
     """Audit all personal models of a run; no bias-conflicting test set is read.
 
@@ -86,26 +113,29 @@ def audit_run(subject: Subject, workers: Workers, options: AuditOptions, console
         console: where progress goes.
 
     Raises:
-        InputError: the run kept no models, a file is broken, or peers are asked for and silos not started.
+        InputError: the run kept no models, or a file is broken.
     """
-    path = subject.finished.path
-    if options.peers and subject.of_silos and not subject.with_silos:
-        raise InputError(
-            f"--peers: {path} is a run of silos, which read no client of another; start its silos "
-            "(mpirun, or --rank and --role), or leave --peers out"
-        )
-    measured = [row for row in subject.finished.results if row.method != GLOBAL and row.acc_b is not None]
+    measured = _measured(subject)
     models = _ask_silos(subject, workers, measured) if subject.with_silos else _look(subject, measured)
-    if not models:
-        raise InputError(
-            f"{path}: no personal model is here; make the run again with "
-            "--set personalization_args.save_models=true and another --output"
-        )
+    _require_any(subject, models)
     audit = _Audit(subject, workers, options, models)
     title = "Audit, clients and peers" if options.peers else "Audit, clients"
     with stage(console, title, total=audit.steps) as bar:
         audit.run(bar)
     return _gather(subject.finished, audit.found, audit.examples, options, absent=len(measured) - len(models))
+
+
+def _measured(subject: Subject) -> list[ClientResult]:
+    """Rows of personal models."""
+    return [row for row in subject.finished.results if row.method != GLOBAL and row.acc_b is not None]
+
+
+def _require_any(subject: Subject, models: _Models) -> None:
+    if not models:
+        raise InputError(
+            f"{subject.finished.path}: no personal model is here; make the run again with "
+            "--set personalization_args.save_models=true and another --output"
+        )
 
 
 def _look(subject: Subject, measured: Sequence[ClientResult]) -> _Models:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 from federations import audit, audited
 from running import Finished, read_rows
@@ -288,18 +290,60 @@ def test_wrong_options_are_one_message(run: Path, arguments: list[str], message:
 
 
 def test_peers_among_silos_are_refused(run: Path) -> None:
-    (run / "checksums.jsonl").unlink()
-    text = (run / "config.yaml").read_text()
-    text = re.sub("training_type: .*", "training_type: cross_silo", text).replace(
-        "backend: sp", "backend: MPI"
-    )
-    (run / "config.yaml").write_text(text)
+    among_silos(run)
     result = audit(run, "--probe", "colour", "--peers")
     assert result.exit_code == 2, result.output
     assert "--peers" in result.output
     assert "is a run of silos, which read no client of another; start its silos" in result.output
     audited(run, "--probe", "colour")
     assert not (run / "audit.png").exists()
+
+
+def among_silos(folder: Path) -> None:
+    (folder / "checksums.jsonl").unlink()
+    text = (folder / "config.yaml").read_text()
+    text = re.sub("training_type: .*", "training_type: cross_silo", text)
+    (folder / "config.yaml").write_text(text.replace("backend: sp", "backend: MPI"))
+
+
+def of_smaller_images(folder: Path) -> None:
+    """Whatever is said of their size, which nobody compares with the images here."""
+    (folder / "checksums.jsonl").unlink()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    data = Path(shutil.copytree(config["data_args"]["data_cache_dir"], folder.parent / "smaller"))
+    config["data_args"]["data_cache_dir"] = str(data)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    meta = json.loads((data / "colored_mnist_meta.json").read_text())
+    meta["image_shape"] = [8, 8, 3]
+    (data / "colored_mnist_meta.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "message"),
+    [
+        (among_silos, ["--peers"], "other is a run of silos, which read no client of another"),
+        (without_models, [], "other: no personal model is here"),
+        (of_smaller_images, ["--probe", "region:0,9,0,4"], "beyond the images, which have 8 rows"),
+    ],
+)
+def test_what_refuses_a_later_run_is_found_before_the_first_is_audited(
+    spoil: Callable[[Path], None], arguments: list[str], message: str, run: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    spoil(other)
+    result = audit(run, other, *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split())
+    assert not any((run / name).exists() for name in FILES)
+
+
+def test_a_later_run_that_is_held_is_found_before_the_first_is_audited(run: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    with hold_folder(other):
+        result = audit(run, other)
+    assert result.exit_code == 2
+    assert "other: another process is working on the run" in " ".join(result.output.split())
+    assert not any((run / name).exists() for name in FILES)
 
 
 def test_several_processes_audit_one_run_at_a_time(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
