@@ -11,12 +11,22 @@ from fedml_spurious.audit.of_run import Subject
 from fedml_spurious.common.checksums import require_unchanged
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import find_config, load_settings
+from fedml_spurious.config.flatten import flatten
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.resume import changed_settings
+from fedml_spurious.experiment.resume import changed_settings, difference
 from fedml_spurious.experiment.run_folder import RunFolder
 from fedml_spurious.experiment.stored_run import Run
 from fedml_spurious.results.finished_run import load_run
 from fedml_spurious.results.folders import require_run_folder
+
+# What --set replaces: it may be another on every host, and changes no finding.
+_OF_THE_HOST = (
+    ("comm_args",),
+    ("device_args",),
+    ("data_args", "data_cache_dir"),
+    ("data_args", "raw"),
+    ("data_args", "cache_mb"),
+)
 
 
 def run_settings(path: Path, config: str | None, overrides: Sequence[str]) -> Settings:
@@ -44,21 +54,44 @@ def run_settings(path: Path, config: str | None, overrides: Sequence[str]) -> Se
         require_unchanged(own)
     settings = load_settings(own if config is None else find_config(config), overrides)
     if own.is_file() and (config is not None or overrides):
-        _require_same(path, settings)
+        _require_same(path, settings, overrides)
     return settings
 
 
-def _require_same(path: Path, settings: Settings) -> None:
+def _require_same(path: Path, settings: Settings, overrides: Sequence[str]) -> None:
     """Make sure that these are the run's settings, but for what differs between hosts and processes."""
     folder, before = RunFolder(path), load_settings(RunFolder(path).config)
     known = changed_settings(folder, before)  # what a run of an older version lacks
     now = settings.model_copy(update={"device_args": before.device_args})
     changed = [line for line in changed_settings(folder, now) if line not in known]
+    changed += [line for line in _replaced(before, settings, overrides) if line not in changed]
     if changed:
         raise InputError(
             "\n  ".join([f"{path}: is a run of another configuration", *changed])
-            + "\nAn audit takes the settings of its run; leave out what changes them"
+            + "\nAn audit takes the settings of its run; leave out what changes them. --set replaces what "
+            f"differs between hosts: {', '.join('.'.join(key) for key in _OF_THE_HOST)}"
         )
+
+
+def _replaced(before: Settings, settings: Settings, overrides: Sequence[str]) -> list[str]:
+    """What an audit would not heed of the overrides, a key each; and who had the clients, however it was said.
+
+    A run may be continued with some of these changed, such as other options of a method; an audit only reads.
+    """
+    named = [tuple(override.partition("=")[0].split(".")) for override in overrides]
+    named.append(("common_args", "training_type"))
+    old, new = (flatten(one.model_dump(mode="json", exclude_none=True)) for one in (before, settings))
+    return [
+        difference(key, old, new)
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+        and not any(_within(key, free) for free in _OF_THE_HOST)
+        and any(_within(key, name) or _within(name, key) for name in named)
+    ]
+
+
+def _within(key: tuple[str, ...], section: tuple[str, ...]) -> bool:
+    return key[: len(section)] == section
 
 
 def open_run(path: Path, settings: Settings, *, with_silos: bool = False) -> Subject:

@@ -116,7 +116,7 @@ def changed_settings(folder: RunFolder, settings: Settings) -> list[str]:
     old, new = flatten(before), flatten(now)
     absent = {key for key in new if key not in old and _may_be_absent(key, before, settings)}
     changed = [
-        _difference(key, old, new)
+        difference(key, old, new)
         for key in sorted((old.keys() | new.keys()) - absent)
         if _value(old, key) != _value(new, key) and not _is_free(key, new.get(key, old.get(key)))
     ]
@@ -140,7 +140,8 @@ def _value(flat: Mapping[Any, Any], key: tuple[str, ...]) -> Any:
     return flat.get(key, _ABSENT.get(key))
 
 
-def _difference(key: tuple[str, ...], old: Mapping[Any, Any], new: Mapping[Any, Any]) -> str:
+def difference(key: tuple[str, ...], old: Mapping[Any, Any], new: Mapping[Any, Any]) -> str:
+    """What a key was and is, in words; a key that is in neither is absent."""
     reason = f" ({_OLDER[key]})" if key in _OLDER and key not in old else ""
     before, now = (
         "null" if key in flat and flat[key] is None else repr(flat.get(key, "absent")) for flat in (old, new)

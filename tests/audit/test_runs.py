@@ -270,6 +270,14 @@ def test_a_run_that_cannot_be_audited_is_one_message(
         (["RUN", ""], "argument 2: is empty"),
         (["--global", "a.pt"], "--personal: missing; two models need"),
         (["RUN", "--set", "train_args.epochs=9"], "of another configuration train_args.epochs: was 1, is 9"),
+        # With these the run could be continued; an audit would not heed them.
+        (["RUN", "--set", "personalization_args.ours.lam_adv=9.0"], "personalization_args.ours.lam_adv: was"),
+        (["RUN", "--set", "personalization_args.save_models=false"], "save_models: was True, is False"),
+        (["RUN", "--set", "experiment_args.fl_seeds=[0, 1, 2]"], "fl_seeds: was [0, 1], is [0, 1, 2]"),
+        (
+            ["RUN", "--set", "common_args.training_type=cross_silo", "--set", "comm_args.backend=MPI"],
+            "common_args.training_type: was 'simulation', is 'cross_silo' An audit takes",
+        ),
         (["RUN", "--cf", "quickstart"], "is a run of another configuration"),
         (["RUN", "--cf", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["nowhere", "--cf", "quickstart"], "nowhere: no such folder; give the folder that this"),
@@ -344,6 +352,23 @@ def test_a_later_run_that_is_held_is_found_before_the_first_is_audited(run: Path
     assert result.exit_code == 2
     assert "other: another process is working on the run" in " ".join(result.output.split())
     assert not any((run / name).exists() for name in FILES)
+
+
+def test_a_run_of_silos_stays_one(run: Path, tmp_path: Path) -> None:
+    among_silos(run)
+    other = tmp_path / "other.yaml"
+    other.write_text((run / "config.yaml").read_text().replace("cross_silo", "simulation"))
+    for arguments in (["--set", "common_args.training_type=simulation"], ["--cf", str(other)]):
+        result = audit(run, "--peers", *arguments)
+        assert result.exit_code == 2, result.output
+        assert "common_args.training_type: was 'cross_silo', is 'simulation'" in result.output
+        assert "--set replaces what differs between hosts: comm_args, device_args," in result.output
+    assert not any((run / name).exists() for name in FILES)
+
+
+def test_a_setting_that_is_replaced_by_itself_is_none(run: Path) -> None:
+    same = ("--set", "personalization_args.save_models=true", "--set", "experiment_args.fl_seeds=[0, 1]")
+    assert audit(run, *same, "--set", "device_args.threads=1").exit_code == 0
 
 
 def test_several_processes_audit_one_run_at_a_time(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
