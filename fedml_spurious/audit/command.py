@@ -12,8 +12,9 @@ from rich.console import Console
 from fedml_spurious.audit.client import AuditOptions
 from fedml_spurious.audit.files import write_audit
 from fedml_spurious.audit.foreign import ForeignModels, audit_foreign
-from fedml_spurious.audit.of_run import Subject, audit_run, require_auditable
+from fedml_spurious.audit.of_run import audit_run
 from fedml_spurious.audit.opening import on_this_machine, open_run, run_settings, without_gpu
+from fedml_spurious.audit.subject import Subject, require_auditable
 from fedml_spurious.audit.summary import Audited
 from fedml_spurious.common.logs import log_file
 from fedml_spurious.common.scratch import hold_folder, scratch_folder

@@ -6,24 +6,22 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
-import numpy as np
-import torch
 from rich.console import Console
 from torch import nn
 
 from fedml_spurious.audit.client import EXAMPLES, AuditOptions, Example, Finding, judge_model
 from fedml_spurious.audit.files import finding_cells, truth_cells
-from fedml_spurious.audit.peers import SEED, PeerCounts, choose_peers
+from fedml_spurious.audit.peers import PeerCounts, choose_peers
 from fedml_spurious.audit.pooling import pool
-from fedml_spurious.audit.stored_models import find_model, load_model
+from fedml_spurious.audit.stored_models import load_model
+from fedml_spurious.audit.subject import Models, Subject, key_of, look_for_models, measured_rows, require_any
 from fedml_spurious.audit.summary import Audited, Told, summarize
 from fedml_spurious.audit.tasks import AuditClient, ClientFindings, CountAtPeer, FindModels
-from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.errors import RunError
 from fedml_spurious.common.progress import Stage, stage
+from fedml_spurious.common.words import counted
 from fedml_spurious.experiment.result_key import ResultKey
-from fedml_spurious.experiment.stored_run import Run
 from fedml_spurious.experiment.tasks import Workers
 from fedml_spurious.learning.state_dicts import State
 from fedml_spurious.results.dataset_runs import DatasetRuns
@@ -37,28 +35,6 @@ _MOST_BYTES = 128e6
 """Of personal models that are held at a time, for a worker or for peers; those of a client stay together."""
 _Found = list[tuple[ClientResult, Finding, float]]
 """Rows with what was found of their models, and the divergence of these under attack."""
-_Models = Mapping[ClientResult, Path | None]
-"""Rows of personal models that are there, with their files where these are here and not with silos."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A run that is audited.
-
-    Attributes:
-        finished: its results.
-        stored: its settings, data and global models.
-        with_silos: whether its silos do the work, and have the personal models.
-    """
-
-    finished: FinishedRun
-    stored: Run
-    with_silos: bool = False
-
-    @property
-    def of_silos(self) -> bool:
-        """Whether silos made it, whoever works now; their images are not shown."""
-        return self.stored.settings.common_args.training_type == "cross_silo"
 
 
 @dataclass(frozen=True)
@@ -71,36 +47,7 @@ class _Client:
 
     @property
     def keys(self) -> tuple[ResultKey, ...]:
-        return tuple(_key(row) for row in self.rows)
-
-
-def _key(row: ClientResult) -> ResultKey:
-    return ResultKey(row.method, row.fl_seed, row.p_seed, row.client)
-
-
-def require_auditable(subject: Subject, options: AuditOptions) -> None:
-    """Refuse what can be refused before anything is computed or written.
-
-    Args:
-        subject: the run.
-        options: what is asked.
-
-    Raises:
-        InputError: it kept no models, the probe does not fit its images, or peers are asked for and its
-            silos are not started.
-    """
-    path = subject.finished.path
-    if options.peers and subject.of_silos and not subject.with_silos:
-        raise InputError(
-            f"--peers: {path} is a run of silos, which read no client of another; start its silos "
-            "(mpirun, or --rank and --role), or leave --peers out"
-        )
-    if options.probe is not None and options.probe_name.startswith("region:"):  # own code sees no made-up image
-        height, width, channels = subject.stored.splits.image_shape
-        image = torch.zeros(channels, height, width)
-        options.probe(image, image, np.random.default_rng(SEED))
-    if not subject.with_silos:
-        _require_any(subject, _look(subject, _measured(subject)))
+        return tuple(key_of(row) for row in self.rows)
 
 
 def audit_run(subject: Subject, workers: Workers, options: AuditOptions, console: Console) -> Audited:
@@ -115,9 +62,11 @@ def audit_run(subject: Subject, workers: Workers, options: AuditOptions, console
     Raises:
         InputError: the run kept no models, or a file is broken.
     """
-    measured = _measured(subject)
-    models = _ask_silos(subject, workers, measured) if subject.with_silos else _look(subject, measured)
-    _require_any(subject, models)
+    measured = measured_rows(subject)
+    models = (
+        _ask_silos(subject, workers, measured) if subject.with_silos else look_for_models(subject, measured)
+    )
+    require_any(subject, models)
     audit = _Audit(subject, workers, options, models)
     title = "Audit, clients and peers" if options.peers else "Audit, clients"
     with stage(console, title, total=audit.steps) as bar:
@@ -125,35 +74,17 @@ def audit_run(subject: Subject, workers: Workers, options: AuditOptions, console
     return _gather(subject.finished, audit.found, audit.examples, options, absent=len(measured) - len(models))
 
 
-def _measured(subject: Subject) -> list[ClientResult]:
-    """Rows of personal models."""
-    return [row for row in subject.finished.results if row.method != GLOBAL and row.acc_b is not None]
-
-
-def _require_any(subject: Subject, models: _Models) -> None:
-    if not models:
-        raise InputError(
-            f"{subject.finished.path}: no personal model is here; make the run again with "
-            "--set personalization_args.save_models=true and another --output"
-        )
-
-
-def _look(subject: Subject, measured: Sequence[ClientResult]) -> _Models:
-    paths = {row: find_model(subject.stored.folder, _key(row)) for row in measured}
-    return {row: path for row, path in paths.items() if path is not None}
-
-
-def _ask_silos(subject: Subject, workers: Workers, measured: Sequence[ClientResult]) -> _Models:
+def _ask_silos(subject: Subject, workers: Workers, measured: Sequence[ClientResult]) -> Models:
     """Which models the silos have; before anything is computed."""
     asked: dict[str, list[ResultKey]] = {}
     for row in measured:
-        asked.setdefault(row.client, []).append(_key(row))
+        asked.setdefault(row.client, []).append(key_of(row))
     stored, kept = subject.stored, set[ResultKey]()
     first = stored.settings.fl_seeds[0]
     workers.use(stored.global_model(first), first, f"fl{first}")
     for task, answer in workers.do([FindModels(client, tuple(keys)) for client, keys in asked.items()]):
         kept |= {key for key, there in zip(task.keys, answer, strict=True) if there}
-    return {row: None for row in measured if _key(row) in kept}
+    return {row: None for row in measured if key_of(row) in kept}
 
 
 class _Audit:
@@ -165,7 +96,7 @@ class _Audit:
         examples: images beside what the probe made of them.
     """
 
-    def __init__(self, subject: Subject, workers: Workers, options: AuditOptions, models: _Models) -> None:
+    def __init__(self, subject: Subject, workers: Workers, options: AuditOptions, models: Models) -> None:
         self._stored, self._workers, self._options, self._models = subject.stored, workers, options, models
         rows = sorted(models, key=lambda row: (row.fl_seed, row.client))  # stable: methods keep their order
         self._clients = [
@@ -207,6 +138,13 @@ class _Audit:
             answers[task.client] = answer
             bar.advance(f"fl{clients[0].fl_seed} client {task.client}")
         sent = {task.client: task.states or answers[task.client].states for task in tasks}
+        for client in clients:
+            if self._peers[client] and len(sent[client.name]) != len(client.rows):
+                raise RunError(
+                    f"the silo of client {client.name} shows its peers {len(sent[client.name])} of "
+                    f"{counted(len(client.rows), 'model')}; see to it that it is started from the same "
+                    "program, then continue with --resume"
+                )
         counts = self._ask_peers(clients, answers, sent, bar)
         for client in clients:
             answer, told = answers[client.name], [counts[client.name, peer] for peer in self._peers[client]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fedml_spurious.audit.of_run import Subject
+from fedml_spurious.audit.subject import Subject
 from fedml_spurious.common.checksums import require_unchanged
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import find_config, load_settings

@@ -28,6 +28,7 @@ from fedml_spurious.audit.peers import PeerCounts, count_at_peer
 from fedml_spurious.audit.stored_models import load_model, model_path
 from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.common.travelling import travels
+from fedml_spurious.common.words import counted
 from fedml_spurious.experiment.client import client_model
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.run_folder import RunFolder
@@ -62,6 +63,17 @@ class FindModels:
                 "models (personalization_args.save_models=true)"
             )
         return found
+
+    def problem(self, answer: object) -> str:
+        """See :class:`~fedml_spurious.experiment.tasks.KnowsAnswer`."""
+        return _problem(answer, bool, len(self.keys))
+
+
+def _problem(answers: object, kind: type, count: int) -> str:
+    """What is wrong with answers that are to be one for each personal model."""
+    if not isinstance(answers, tuple) or not all(isinstance(one, kind) for one in answers):
+        return f"no tuple of {kind.__name__}"
+    return "" if len(answers) == count else f"{len(answers)} for {counted(count, 'model')}"
 
 
 def _silo(runner: TaskRunner) -> RunFolder:
@@ -158,6 +170,13 @@ class AuditClient:
             states=states if options.peers and in_silo else (),
         )
 
+    def problem(self, answer: object) -> str:
+        """See :class:`~fedml_spurious.experiment.tasks.KnowsAnswer`."""
+        if not isinstance(answer, ClientFindings):
+            return "no ClientFindings"
+        shown = _problem(answer.states, dict, len(self.keys)) if answer.states else ""
+        return _problem(answer.models, ModelFinding, len(self.keys)) or shown
+
     def _kept(self, runner: TaskRunner) -> Iterator[State]:
         for key in self.keys:
             yield load_model(_kept_path(runner, self.client, key), runner.model)
@@ -196,6 +215,10 @@ class CountAtPeer:
         with runner.data.sealed():
             images, _ = own_images(runner.files, self.client, runner.device, runner.cache)
             return count_at_peer(model, _loaded(runner.model, self.states), images, self.classes)
+
+    def problem(self, answer: object) -> str:
+        """See :class:`~fedml_spurious.experiment.tasks.KnowsAnswer`."""
+        return _problem(answer, PeerCounts, len(self.states))
 
 
 def _loaded(like: nn.Module, states: Iterable[State]) -> Iterator[nn.Module]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -50,6 +50,14 @@ class Task(Protocol):
 
     def run(self, runner: TaskRunner) -> Any:
         """Do it where the client's samples are, and answer with plain data or types that travel."""
+
+
+@runtime_checkable
+class KnowsAnswer(Protocol):
+    """A task that tells an answer which it cannot have; whoever gives one is not this program."""
+
+    def problem(self, answer: object) -> str:
+        """What is wrong with an answer, in words; empty where nothing is."""
 
 
 TaskT = TypeVar("TaskT", bound=Task)

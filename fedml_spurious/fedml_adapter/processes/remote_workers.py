@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from fedml_spurious.common.errors import RunError
+from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.inputs import SplitsBySeed
 from fedml_spurious.experiment.result_key import ResultKey
-from fedml_spurious.experiment.tasks import TaskT
+from fedml_spurious.experiment.tasks import KnowsAnswer, Task, TaskT
 from fedml_spurious.fedml_adapter.processes.hand_out import HandOut, share_clients
-from fedml_spurious.fedml_adapter.processes.messages import Kind
+from fedml_spurious.fedml_adapter.processes.messages import Kind, Received
 from fedml_spurious.fedml_adapter.processes.server import Server
 from fedml_spurious.fedml_adapter.processes.wire import digest, from_plain, sum_from_plain, to_plain
 from fedml_spurious.learning.fedavg import ExactAggregator, Round, Share, run_rounds
@@ -73,8 +75,11 @@ class RemoteWorkers:
         for _ in shares:
             message = self.server.wait_for(Kind.TRAINED)
             self.situation.doing.pop(message.sender, None)
-            losses = dict(zip(shares[message.sender], message.content["losses"], strict=True))
-            yield Share(losses, sum_from_plain(message.content["sum"]))
+            share, losses = shares[message.sender], message.content["losses"]
+            if len(losses) != len(share):
+                problem = f"{len(losses)} for the losses of {counted(len(share), 'client')}"
+                raise _wrong(message.sender, self.situation.phase, problem)
+            yield Share(dict(zip(share, losses, strict=True)), sum_from_plain(message.content["sum"]))
 
     def _shares(self, fl_seed: int, clients: Sequence[int]) -> dict[int, list[int]]:
         data = self.data[fl_seed]
@@ -109,10 +114,11 @@ class RemoteWorkers:
                     self._post(rank, Kind.TASK, content, task.describe())
                     busy[rank] = task
                     idle.remove(rank)
-            answer = self.server.wait_for(Kind.ANSWER)
-            self.situation.doing.pop(answer.sender, None)
-            idle.add(answer.sender)
-            yield busy.pop(answer.sender), from_plain(answer.content["answer"])
+            message = self.server.wait_for(Kind.ANSWER)
+            self.situation.doing.pop(message.sender, None)
+            idle.add(message.sender)
+            task = busy.pop(message.sender)
+            yield task, _answer(task, message)
 
     def collect_models(self, plan: Sequence[ResultKey]) -> None:
         """Tell every silo which of the models that it keeps are the final ones."""
@@ -130,3 +136,22 @@ class RemoteWorkers:
         self.situation.doing[rank] = doing
         self.server.post(rank, kind, content | {"weights": name, "state": None if known else to_plain(state)})
         self._at_rank[rank] = name
+
+
+def _answer(task: Task, message: Received) -> Any:
+    """What a worker answered, if it can be the answer."""
+    try:
+        answer = from_plain(message.content["answer"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise _wrong(message.sender, task.describe(), f"{type(error).__name__}: {error}") from error
+    problem = task.problem(answer) if isinstance(task, KnowsAnswer) else ""
+    if problem:
+        raise _wrong(message.sender, task.describe(), problem)
+    return answer
+
+
+def _wrong(rank: int, doing: str, problem: str) -> RunError:
+    return RunError(
+        f"rank {rank} in {doing}: its answer cannot be one ({problem}); see to it that it is started from "
+        "the same program. What was finished is kept; continue with --resume"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from fedml_spurious.audit.files import write_audit
 from fedml_spurious.audit.of_run import audit_run
 from fedml_spurious.audit.opening import open_run, run_settings
 from fedml_spurious.audit.peers import PeerCounts
-from fedml_spurious.audit.tasks import AuditClient, CountAtPeer, FindModels
+from fedml_spurious.audit.tasks import AuditClient, ClientFindings, CountAtPeer, FindModels
 from fedml_spurious.cli import main
-from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.errors import InputError, RunError
 from fedml_spurious.config.file import load_settings
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.result_store import ResultStore
@@ -107,6 +108,52 @@ def test_workers_and_silos_find_the_bytes_of_one_process_and_no_image_leaves_a_s
     weights = {tuple(value.shape) for value in subject.stored.global_model().state_dict().values()}
     others = {found.shape for content in sent for found in arrays(content) if found.shape not in weights}
     assert others == (set() if silos else {(3, 28, 28)})
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "message"),
+    [
+        (FindModels, (True,) * 5, "rank 1 in search for personal models, client 0000: .*5 for 4 models"),
+        (AuditClient, ClientFindings(()), r"rank 1 in audit, client 000[02]: .*\(0 for 2 models\)"),
+        (AuditClient, "none", "rank 1 in audit, client 000[02]: .*no ClientFindings"),
+        (
+            CountAtPeer,
+            (PeerCounts(9, 0, 0),),
+            "rank . in counts for the audit of client 0000, client .*1 for 2",
+        ),
+    ],
+)
+def test_a_silo_whose_answer_cannot_be_one_is_named(
+    task: type[Any],
+    answer: object,
+    message: str,
+    of_silos: Path,
+    splits: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = run_settings(of_silos, None, ())
+    options = make_options(None, peers=True, tolerance=0.05, truth=False)
+    subject = open_run(of_silos, settings, with_silos=True)
+    run = task.run
+    monkeypatch.setattr(
+        task, "run", lambda self, runner: answer if "1" not in self.client else run(self, runner)
+    )
+    with remote(settings, splits, 2, silos=True, given=options, folder=of_silos) as (workers, _):
+        with pytest.raises(RunError, match=message):
+            audit_run(subject, workers, options, Console(quiet=True))
+
+
+def test_a_silo_that_shows_no_model_to_peers_is_one_error(
+    of_silos: Path, splits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = run_settings(of_silos, None, ())
+    options = make_options(None, peers=True, tolerance=0.05, truth=False)
+    subject = open_run(of_silos, settings, with_silos=True)
+    run = AuditClient.run
+    monkeypatch.setattr(AuditClient, "run", lambda *given: replace(run(*given), states=()))
+    with remote(settings, splits, 2, silos=True, given=options, folder=of_silos) as (workers, _):
+        with pytest.raises(RunError, match="silo of client 0000 shows its peers 0 of 2 models"):
+            audit_run(subject, workers, options, Console(quiet=True))
 
 
 def test_workers_over_mpi_and_the_command_line(run: Path, alone: Path) -> None:
