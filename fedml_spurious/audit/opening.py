@@ -74,9 +74,9 @@ def _require_same(path: Path, settings: Settings, overrides: Sequence[str]) -> N
 
 
 def _replaced(before: Settings, settings: Settings, overrides: Sequence[str]) -> list[str]:
-    """What an audit would not heed of the overrides, a key each; and who had the clients, however it was said.
+    """What an audit would not heed of the overrides, a key each; and who had the clients, however that is said.
 
-    A run may be continued with some of these changed, such as other options of a method; an audit only reads.
+    A run may be continued with some of these, such as other options of a method; an audit only reads it.
     """
     named = [tuple(override.partition("=")[0].split(".")) for override in overrides]
     named.append(("common_args", "training_type"))

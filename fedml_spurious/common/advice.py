@@ -135,6 +135,9 @@ def for_an_audit(text: str) -> str:
         lambda found: f"{'S' if found[1] == 'C' else 's'}tart the audit again",
         _without_what_is_kept(text),
     )
+    # What only another run mends; its folder has no flag here. Some words have been a program's already.
+    text = re.sub(r", and give another (?:--)?output\b", ", make the run again, and audit that one", text)
+    text = re.sub(r"\bgive another (?:--)?output\b", "audit another run", text)
     return text.replace("Give an --output that", "Name a folder that")
 
 

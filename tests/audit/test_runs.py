@@ -18,8 +18,9 @@ from running import Finished, read_rows
 
 from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.analysis import reliance
+from fedml_spurious.audit.tasks import AuditClient
 from fedml_spurious.cli import main
-from fedml_spurious.common.errors import SealedError
+from fedml_spurious.common.errors import DivergedError, SealedError
 from fedml_spurious.common.scratch import hold_folder
 from fedml_spurious.experiment.stored_run import Run
 from fedml_spurious.results.rows import read_results, write_results
@@ -223,6 +224,20 @@ def test_an_audit_that_fails_leaves_the_one_of_before(run: Path) -> None:
     # Without a probe there are no images to look at, and none of the audit before are left.
     assert audit(run).exit_code == 0
     assert not (run / "audit.png").exists()
+
+
+def test_a_global_model_that_diverged_is_trained_again_and_not_audited_elsewhere(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverged(*_: object) -> None:
+        raise DivergedError("an output is NaN")
+
+    monkeypatch.setattr(AuditClient, "run", diverged)
+    result = audit(run)
+    assert result.exit_code == 1
+    said = " ".join(result.output.split())
+    assert "audit, client 0000: an output is NaN: the global model diverged. Lower" in said
+    assert said.endswith("train_args.learning_rate (is 0.001), make the run again, and audit that one")
 
 
 def without_models(folder: Path) -> None:

@@ -148,3 +148,6 @@ def test_an_error_that_is_translated_stays_the_same() -> None:
     # A part of the run is made again by the run.
     broken = "model.pt: is broken; remove the file and continue with --resume, which makes it again"
     assert advice.for_an_audit(broken) == broken
+    other = "model.pt: holds another architecture. Use the model_args it was trained with, or give another "
+    for output in ("--output", "output"):
+        assert advice.for_an_audit(f"{other}{output}").endswith("trained with, or audit another run")
