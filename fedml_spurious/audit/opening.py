@@ -74,7 +74,7 @@ def _require_same(path: Path, settings: Settings, overrides: Sequence[str]) -> N
 
 
 def _replaced(before: Settings, settings: Settings, overrides: Sequence[str]) -> list[str]:
-    """What an audit would not heed of the overrides, a key each; and who had the clients, however that is said.
+    """What an audit would not heed of the overrides, a key each; and who had the clients, wherever it stands.
 
     A run may be continued with some of these, such as other options of a method; an audit only reads it.
     """
