@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import tempfile
 import time
@@ -35,6 +36,7 @@ from fedml_spurious.fedml_adapter.processes.ranks import (
 Clock = Callable[[], float]
 
 _BATCHES = 8
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _USUAL_SIZE = 3  # processes, where nothing says how many: what our pages start
 _REPORT_IMPORTS = 3  # how many times as long as its imports a report takes, with them
 
@@ -87,14 +89,19 @@ def examine(settings: Settings, output: Path, clock: Clock = time.perf_counter) 
         clock: tells the time in seconds.
     """
     found, data, cost, size = Findings(), None, None, _size(settings)
+    place, doing = None, "temporary files"
     device, threads = _find_device(settings, found), _threads(settings, size)
     processes = Processes(size, threads)
     try:
         with log_to(logging.NullHandler()), private_folder() as place, scratch_folder(place):
+            doing = "packages"
             processes = replace(processes, start=_import_fedml(found))
+            doing = "surroundings"
             check_surroundings(settings, output, processes, found)
+            doing = "data"
             data = _find_data(settings, size, device or torch.device("cpu"), found, clock)
             if data is not None and device is not None and check_weights(settings, data.first, found):
+                doing = "timed steps"
                 processes = replace(processes, end=_end(settings, clock))
                 cost = _find_costs(settings, data, device, processes, found, clock)
                 if cost is not None:
@@ -102,12 +109,28 @@ def examine(settings: Settings, output: Path, clock: Clock = time.perf_counter) 
     except PermissionError:  # of the user's own files, which say themselves where
         raise
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        found.lacks(
-            f"disk: temporary files cannot be written ({where}{error.strerror or error}); free space there, "
-            "or name another folder in the environment variable TMPDIR"
-        )
+        found.lacks(_of_the_system(error, place, doing))
     return Examination(processes, device, data, cost, found)
+
+
+def _of_the_system(error: OSError, place: Path | None, doing: str) -> str:
+    """What the system refused, in a line.
+
+    Args:
+        error: what it said.
+        place: folder of the temporary files; None where it could not be made.
+        doing: what was looked at.
+    """
+    said = f"{error.filename}: " if error.filename else ""
+    said += error.strerror or str(error)
+    temporary = place is None or str(error.filename).startswith(str(place))
+    # HDF5 names no file; of all that is looked at, temporary files alone are written.
+    if temporary or error.errno in _FULL:
+        return (
+            f"disk: temporary files cannot be written ({said}); free space there, or name another folder in "
+            "the environment variable TMPDIR"
+        )
+    return f"{doing}: the system refuses what a run will need too ({said}); mend that, and ask again"
 
 
 def _size(settings: Settings) -> int:

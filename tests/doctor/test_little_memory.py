@@ -14,7 +14,7 @@ from asking import ask, missing
 from running import invoke
 
 from fedml_spurious.config.file import check_settings
-from fedml_spurious.doctor import checks, timing
+from fedml_spurious.doctor import checks, examination, timing
 from fedml_spurious.doctor.estimate import Estimate, Processes
 from fedml_spurious.doctor.spans import Span
 
@@ -60,6 +60,47 @@ def test_no_room_for_temporary_files_is_one_line(
         "disk: temporary files cannot be written (/tmp/there: No space left on device); free space there, or "
         "name another folder in the environment variable TMPDIR"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            OSError(errno.EIO, "Input/output error", "/data/raw.h5"),
+            "data: the system refuses what a run will need too (/data/raw.h5: Input/output error); mend "
+            "that, and ask again",
+        ),
+        (
+            OSError("Unable to open file"),
+            "data: the system refuses what a run will need too (Unable to open file); mend that, and ask "
+            "again",
+        ),
+        (
+            OSError(errno.ENOSPC, "Can't write data"),
+            "disk: temporary files cannot be written (Can't write data); free space there, or name another "
+            "folder in the environment variable TMPDIR",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_told_from_a_full_disk(
+    error: OSError, expected: str, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(examination, "foresee_data", refused)
+    assert missing(ask(tiny, tmp_path)) == [expected]
+
+
+def test_a_temporary_file_that_fails_otherwise_is_one_too(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Any, scratch: Path, *__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(scratch / "counts"))
+
+    monkeypatch.setattr(examination, "foresee_data", refused)
+    (line,) = missing(ask(tiny, tmp_path))
+    assert re.match(r"disk: temporary files cannot be written \(.+/counts: Input/output error\)", line)
 
 
 MEMORY_OF_A_GPU = (
