@@ -196,12 +196,25 @@ def with_extras(page: Page, room: int) -> Page:
 
 
 def _names(runs: Sequence[OpenRun]) -> list[str]:
-    """Names of the folders, so that a page does not tell where they lie; of two alike those above too."""
+    """Names of the folders, so that a page does not tell where they lie; of those alike the one above too.
+
+    Alike are also ``a/b`` and ``a_b``, which name the same download.
+    """
     places = [run.path.resolve().parts for run in runs]
-    for length in range(1, max(map(len, places))):
-        names = ["/".join(parts[-length:]) for parts in places]
-        if len(set(names)) == len(names):
+    lengths = [1] * len(places)
+    for _ in range(sum(map(len, places))):
+        names = ["/".join(parts[-length:]) for parts, length in zip(places, lengths, strict=True)]
+        files = [name.replace("/", "_") for name in names]
+        if len(set(files)) == len(files):
             return names
+        # The shorter of two first: the longer one has its folder above already.
+        shortest = {
+            file: min(n for one, n in zip(files, lengths, strict=True) if one == file) for file in files
+        }
+        lengths = [
+            length + (files.count(file) > 1 and length == shortest[file])
+            for file, length in zip(files, lengths, strict=True)
+        ]
     return [str(run.path) for run in runs]
 
 

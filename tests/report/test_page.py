@@ -308,6 +308,16 @@ def test_runs_whose_folders_have_one_name_are_told_apart(tmp_path: Path) -> None
     assert {"audit_a_fl0.csv", "audit_b_fl0.csv"} <= set(names)
 
 
+def test_only_runs_whose_folders_have_one_name_are_named_with_the_folder_above(tmp_path: Path) -> None:
+    places = ("a/fl0", "b/fl0", "mine", "a_fl0")
+    runs = [write_run(tmp_path / place, constant, fl_seeds=(seed,)) for seed, place in enumerate(places)]
+    page = make_page(runs)
+    above = tmp_path.name  # a_fl0 would name the file of a/fl0
+    assert f"<title>Report of a/fl0, b/fl0, mine, {above}/a_fl0</title>" in page
+    configs = {f"config_{name}.yaml" for name in ("a_fl0", "b_fl0", "mine", f"{above}_a_fl0")}
+    assert configs <= downloads(page).keys()
+
+
 def _without_column(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{name: cell for name, cell in row.items() if name != "p_seed"} for row in rows]
 
