@@ -5,8 +5,10 @@ python examples/benchmarks/claim_f_experiment.py --anyway
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +48,7 @@ def _splits(chosen: dict[str, int]) -> Path:
     from data_partition.colored_mnist import Options, build  # needs scikit-learn's digits
 
     folder = Path(tempfile.mkdtemp(prefix="claim_f_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # the side is asked for its work until then
     options = Options(
         source="digits",
         clients=chosen["clients"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,21 @@ def test_every_side_works(module: str, sides: list[str]) -> None:
     found = importlib.import_module(module)
     for side in sides:
         getattr(found, side)("small")()
+
+
+def test_the_split_files_of_a_side_are_gone_when_its_process_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import harness  # found only on the path that is set above
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    side = harness.Process(harness.Side("FedML", "claim_f_experiment:fedml_methods", {"setting": "small"}))
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("claim_f_*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(tmp_path.glob("claim_f_*"))
+    side.end()
+    assert not list(tmp_path.glob("claim_f_*"))
 
 
 def test_rounds_on_all_sides_begin_with_the_same_samples_and_make_as_many_steps(
