@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from federations import audit, audited
 from running import Finished, read_rows
 
 from data_partition.split_files.folder import SplitFolder
+from data_partition.split_files.meta import read_meta, write_meta
 from fedml_spurious.analysis import reliance
 from fedml_spurious.audit.tasks import AuditClient
 from fedml_spurious.cli import main
@@ -336,9 +336,8 @@ def of_smaller_images(folder: Path) -> None:
     data = Path(shutil.copytree(config["data_args"]["data_cache_dir"], folder.parent / "smaller"))
     config["data_args"]["data_cache_dir"] = str(data)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    meta = json.loads((data / "colored_mnist_meta.json").read_text())
-    meta["image_shape"] = [8, 8, 3]
-    (data / "colored_mnist_meta.json").write_text(json.dumps(meta))
+    meta = read_meta(data / "colored_mnist_meta.json")
+    write_meta(data, meta.model_copy(update={"image_shape": (8, 8, 3)}))
 
 
 @pytest.mark.parametrize(
