@@ -38,12 +38,27 @@ def mpirun_words(processes: int, threads: int) -> list[str]:
         threads: CPU threads of each.
     """
     program = find_program("mpirun") or "mpirun"
-    options = []
-    if _is_open_mpi(program):
-        options += ["--allow-run-as-root"] if os.geteuid() == 0 else []
-        options += ["--oversubscribe"] if processes > _slots() else []
-        options += ["--bind-to", "none"] if threads > 1 else []
+    options = _of_open_mpi(processes, threads) if _is_open_mpi(program) else []
     return [program, *options, "-np", str(processes)]
+
+
+def same_mpirun_words(processes: int, threads: int, on_host: int) -> list[str]:
+    """The same for a process that ``mpirun`` has started, which starts no other one to find out.
+
+    Args:
+        processes: all of them.
+        threads: CPU threads of each.
+        on_host: how many of them are on this host.
+    """
+    # Processes under MPI are not to fork, the less so in a handler of signals.
+    options = _of_open_mpi(on_host, threads) if "OMPI_COMM_WORLD_SIZE" in os.environ else []
+    return [find_program("mpirun") or "mpirun", *options, "-np", str(processes)]
+
+
+def _of_open_mpi(on_host: int, threads: int) -> list[str]:
+    options = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    options += ["--oversubscribe"] if on_host > _slots() else []
+    return options + (["--bind-to", "none"] if threads > 1 else [])
 
 
 def _is_open_mpi(program: str) -> bool:

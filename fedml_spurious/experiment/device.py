@@ -27,7 +27,8 @@ def choose_device(settings: Settings) -> torch.device:
         found = f"{counted(count, 'GPU')}, numbered from 0" if count else "no CUDA GPU"
         raise InputError(
             f"device_args.using_gpu: GPU {chosen.gpu_id} is asked for, but torch finds {found} on this "
-            "machine; set device_args.using_gpu=false or another gpu_id"
+            "machine; add --set device_args.using_gpu=false (to all processes of a run), or choose another "
+            "device_args.gpu_id"
         )
     # The same bytes on the same GPU need deterministic kernels; cuBLAS reads this before its first use.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

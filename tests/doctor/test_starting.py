@@ -15,7 +15,10 @@ import pytest
 from asking import ask, missing
 
 from fedml_spurious.common import programs
+from fedml_spurious.config.file import check_settings
 from fedml_spurious.doctor import checks
+from fedml_spurious.fedml_adapter.processes.job import Job
+from fedml_spurious.fedml_adapter.processes.ranks import Rank
 
 
 def test_several_processes_need_their_packages_and_mpirun(
@@ -72,6 +75,31 @@ def test_mpirun_gets_the_options_that_it_knows_and_needs(
     monkeypatch.setattr(programs, "cores", lambda: 8)
     monkeypatch.setattr(programs.psutil, "cpu_count", lambda **_: 4)
     assert programs.mpirun_words(3, 1) == ["mpirun", "-np", "3"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "user", "threads", "expected"),
+    [
+        ("OMPI_COMM_WORLD_SIZE", 0, 1, "--allow-run-as-root --oversubscribe -np 3"),
+        ("OMPI_COMM_WORLD_SIZE", 1000, 2, "--oversubscribe --bind-to none -np 3"),
+        ("PMI_SIZE", 0, 2, "-np 3"),  # MPICH, as above
+    ],
+)
+def test_the_command_that_goes_on_has_the_same_options(
+    variable: str, user: int, threads: int, expected: str, tiny: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "mpirun").write_text("#!/bin/sh\nexit 1\n")  # none is started under MPI
+    (tmp_path / "mpirun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv(variable, "3")
+    monkeypatch.setattr(programs.os, "geteuid", lambda: user)
+    monkeypatch.setattr(programs, "cores", lambda: 2)
+    mpi = {"comm_args": {"backend": "MPI"}, "device_args": {"threads": threads}}
+    settings, job = check_settings(tiny | mpi, source="test"), Job("fedml-spurious run --resume")
+    assert job.command_for(settings, Rank(1, 3, 3)) == f"mpirun {expected} fedml-spurious run --resume"
+    elsewhere = job.command_for(settings, Rank(1, 3, 1))  # on a host each
+    assert "--oversubscribe" not in elsewhere
 
 
 def test_every_process_of_grpc_has_its_command(tiny: dict[str, Any], tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from fedml_spurious.common.programs import same_mpirun_words
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.fedml_adapter.processes.ranks import Rank
+from fedml_spurious.fedml_adapter.processes.ranks import Rank, threads_of
 
 
 def _of_a_run() -> Mapping[str, JsonValue]:
@@ -40,7 +42,8 @@ class Job:
     def command_for(self, settings: Settings, rank: Rank) -> str:
         """The command that starts all processes again, or this one where each is started by hand."""
         if settings.comm_args.backend == "MPI":
-            return f"mpirun -np {rank.size} {self.command}"
+            words = same_mpirun_words(rank.size, threads_of(settings, rank), rank.on_host)
+            return f"{shlex.join(words)} {self.command}"
         return f"{self.command} --rank {rank.number} --role {'client' if rank.number else 'server'}"
 
     def again(self, settings: Settings, rank: Rank) -> str:

@@ -31,13 +31,13 @@ if rank is not None:
     log = os.environ["SPY"] + rank
     record = lambda text: os.write(descriptor, (text + "\\n").encode())
     descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-    inner = h5py.Group.__getitem__
+    inner = h5py.h5o.open  # what h5py's own objects call too
 
-    def get(self, name):
-        record("group " + posixpath.join(self.name, name))
-        return inner(self, name)
+    def get(parent, name, *others, **options):
+        record("group " + posixpath.join(h5py.h5i.get_name(parent).decode(), name.decode()))
+        return inner(parent, name, *others, **options)
 
-    h5py.Group.__getitem__ = get
+    h5py.h5o.open = get
     sys.addaudithook(lambda event, args: record(f"file {args[0]}")
         if event == "open" and str(args[0]).endswith(".h5") else None)
 """

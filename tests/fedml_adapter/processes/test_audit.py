@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,6 +40,12 @@ from fedml_spurious.learning.state_dicts import State, copy_state
 ASKED = ("--probe", "colour", "--peers", "--truth")
 AUDIT = [sys.executable, quick_start.__file__, "fedml_spurious.cli", "audit"]
 FILES = ("audit.csv", "audit.json")
+KILLER = """
+import os, signal
+
+def probe(image, donor, draw):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 SILO_OF = {"0000": 1, "0001": 2, "0002": 1, "0003": 2}  # dealt in turn
 
 
@@ -164,6 +171,34 @@ def test_workers_over_mpi_and_the_command_line(run: Path, alone: Path) -> None:
     said = " ".join(output.split())
     assert said.count(f"Audit of {run} (probe colour, peers, tolerance 0.05)") == 1
     assert output.count("audit.csv and audit.json are in") == 1
+    job.require_none_left()
+
+
+def test_workers_without_the_gpu_of_the_run_say_what_to_add(run: Path) -> None:
+    (run / "checksums.jsonl").unlink()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["device_args"]["using_gpu"] = True
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    job = Job({}, run)
+    status, output = job.end(job.start([*mpirun(2), *AUDIT, str(run)], CUDA_VISIBLE_DEVICES=""))
+    assert status == 2, output
+    said = " ".join(output.split())
+    assert "rank 1 in opening the split files: device_args.using_gpu: GPU 0 is asked for, but torch" in said
+    assert "; add --set device_args.using_gpu=false (to all processes of a run)" in said
+    assert "Traceback" not in output
+    assert not (run / "audit.json").exists()
+    job.require_none_left()
+
+
+def test_a_worker_that_is_killed_ends_the_audit_which_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "killer.py").write_text(KILLER)
+    job = Job({}, run)
+    command = [*mpirun(2), *AUDIT, str(run), "--probe", "killer:probe"]
+    status, output = job.end(job.start(command, PYTHONPATH=str(tmp_path)))
+    assert status == 128 + signal.SIGKILL, output
+    assert "rank 1 died in audit, client 0000. Start it again with:\n  " in output
+    assert f"-np 2 fedml-spurious audit {run} --probe killer:probe" in output
+    assert not any((run / name).exists() for name in FILES)
     job.require_none_left()
 
 
