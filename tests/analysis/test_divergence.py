@@ -113,6 +113,40 @@ def test_colour_is_the_rest_and_pairs_are_compared_at_equal_overlap() -> None:
     assert {row["kind"] for row in compare(still, classes[:2])} == {"pseudo"}  # a zero vector has no angle
 
 
+def test_the_gradient_is_under_the_statistics_of_the_images_whatever_mode_the_model_is_in() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2)).double()
+    x, y = torch.rand(5, 3, 4, 4, generator=RNG, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+    torch.testing.assert_close(weight_gradient(model.eval(), x, y), weight_gradient(model.train(), x, y))
+
+
+def test_the_terms_of_two_models_by_their_definitions() -> None:
+    """Section 5.1, sample by sample: gradients by autograd, angles by the arc cosine, losses by torch."""
+    models = [
+        build_model("cnn_28x28", num_classes=4, image_shape=(28, 28, 3), fc_width=8, seed=seed).eval()
+        for seed in (0, 1)
+    ]
+    x, y, eps = torch.rand(3, 3, 28, 28, generator=RNG), torch.tensor([0, 1, 3]), 0.5
+    rows = gradient_terms(*models, x, y, eps=eps, colored=True)
+    exact = [copy.deepcopy(model).double() for model in models]
+    for row, image, label in zip(rows, x.double(), y, strict=True):
+
+        def losses(at: torch.Tensor, label: torch.Tensor = label) -> list[torch.Tensor]:
+            return [F.cross_entropy(model(at[None]), label[None]) for model in exact]
+
+        start = image.clone().requires_grad_(True)
+        g, p = (torch.autograd.grad(loss, start)[0] for loss in losses(start))
+        size_g, size_p, dot = g.norm().item(), p.norm().item(), (g * p).sum().item()
+        grey = g.sum(dim=0).div(3**0.5).norm().item()  # along (1, 1, 1) / sqrt(3) in every pixel
+        before, after = losses(image), losses(image + eps * g / size_g)
+        moved = [(late - early).item() for late, early in zip(after, before, strict=True)]
+        expected = {
+            "norm_g": size_g, "norm_p": size_p, "gamma": size_g / size_p,
+            "theta": math.acos(dot / size_g / size_p), "theta_g": math.acos(grey / size_g),
+            "transferability": moved[0] - moved[1], "first_order": eps * (size_g - dot / size_g),
+        }  # fmt: skip
+        assert row == pytest.approx(expected, rel=1e-7)
+
+
 def test_the_terms_of_equal_models_are_those_of_no_personalization() -> None:
     model = build_model("cnn_28x28", num_classes=4, image_shape=(28, 28, 3), fc_width=8, seed=0)
     x, y = torch.rand(3, 3, 28, 28, generator=RNG), torch.tensor([0, 1, 3])

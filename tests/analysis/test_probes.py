@@ -25,7 +25,7 @@ from fedml_spurious.analysis.probes import (
     require_image,
     transfer_all,
 )
-from fedml_spurious.analysis.reliance import answer, attribute_variance, compare_answers
+from fedml_spurious.analysis.reliance import Answers, answer, attribute_variance, compare_answers
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.learning.client_data import to_tensors
 from fedml_spurious.results.proportions import paired_interval
@@ -121,6 +121,7 @@ def test_donors_are_of_another_class_and_do_not_depend_on_other_clients(splits: 
     assert bool((labels[donors] != labels[:, None]).all())
     assert torch.equal(donors, choose_donors(labels, seed=0, client=1))
     assert not torch.equal(donors, choose_donors(labels, seed=0, client=2))
+    assert not torch.equal(donors, choose_donors(labels, seed=1, client=1))
     # Of the images of other classes each is as likely.
     many = choose_donors(torch.tensor([0, 1, 1, 1, 2]), seed=0, client=0, donors=3000)[0]
     shares = torch.bincount(many, minlength=5) / 3000
@@ -141,7 +142,9 @@ def test_an_own_probe_gets_a_generator_of_its_own_for_every_image() -> None:
     for _ in range(2):
         transfer_all("mine:noisy", noisy, x, donors, seed=0, client=4)
     assert drawn[:6] == drawn[6:]
-    assert len(set(drawn)) == 6
+    for seed, client in ((0, 5), (1, 4)):
+        transfer_all("mine:noisy", noisy, x, donors, seed=seed, client=client)
+    assert len(set(drawn)) == 3 * 6
 
 
 def by_shape(x: torch.Tensor) -> torch.Tensor:
@@ -188,6 +191,38 @@ def test_a_model_that_looks_at_the_colour_alone_is_found_out() -> None:
 def test_a_probe_that_changes_nothing_flips_nothing() -> None:
     found = reliance_of(lambda image, donor, draw: image, by_shape, by_color)
     assert (found.flips_global, found.flips_personal, found.delta.value) == (0, 0, 0)
+
+
+def test_every_number_of_a_comparison_by_hand() -> None:
+    """Four images with two donors each; the two models differ in everything that is measured."""
+    reference = Answers(
+        right=np.array([1.0, 1, 1, 0]),
+        still_right=np.array([[1.0, 1], [1, 0], [1, 1], [0, 1]]),
+        flipped=np.array([[0.0, 0], [0, 1], [0, 0], [0, 1]]),
+    )
+    personal = Answers(
+        right=np.array([1.0, 1, 1, 1]),
+        still_right=np.array([[1.0, 0], [0, 0], [1, 0], [0, 1]]),
+        flipped=np.array([[0.0, 1], [1, 1], [0, 1], [1, 0]]),
+    )
+    y, donors = torch.tensor([0, 0, 0, 1]), torch.tensor([[1, 2], [1, 2], [1, 2], [0, 2]])
+    found = compare_answers(reference, personal, y, donors)
+    assert (found.acc_global, found.acc_personal, found.change.value) == (3 / 4, 1, 1 / 4)
+    assert (found.probed_global, found.probed_personal) == (6 / 8, 3 / 8)
+    assert (found.flips_global, found.flips_personal) == (2 / 8, 5 / 8)
+    assert found.disparity_global.value == pytest.approx(3 / 4 - 6 / 8)
+    assert found.disparity_personal.value == pytest.approx(1 - 3 / 8)
+    assert found.delta.value == found.delta_of_set.value == pytest.approx(5 / 8)
+    # Of class 0 the probed answers change by (0, -1, 0) with attribute 1 and by (-1, 0, -1) with 2: means
+    # -1/3 and -2/3, whose variance is 1/18; within them 4/3 over 4 degrees of freedom explain 1/9 of it.
+    assert (found.delta_of_set.low, found.delta_of_set.high) == (found.delta.low, found.delta.high)
+    # With donors that explain every answer the limits are wider, by a variance of (3/4)^2 / 2.
+    donors = torch.tensor([[1, 2], [2, 1], [1, 2], [0, 2]])
+    wide = compare_answers(reference, personal, y, donors)
+    rise = np.array([1 / 2, 1 / 2, 1 / 2, 1])
+    expected = paired_interval(rise, more_variance=(3 / 4) ** 2 / 2)
+    assert (wide.delta_of_set.low, wide.delta_of_set.high) == pytest.approx(expected)
+    assert (wide.delta.low, wide.delta.high) == pytest.approx(paired_interval(rise))
 
 
 def test_attributes_that_differ_widen_what_a_test_set_may_show() -> None:

@@ -58,6 +58,7 @@ def test_a_model_of_the_shape_flips_nothing() -> None:
     found = measure("shape")
     assert found["images"] == 3
     assert found["flip_map"] == found["flip_palette"] == found["agree_color"] == 0
+    assert found["acc_own"] == 1
     assert [found[name] for name in ("agree_shape", *(f"acc_{color}" for color in PALETTE))] == [1] * 5
 
 
@@ -67,6 +68,7 @@ def test_a_model_of_the_colour_agrees_with_the_colour() -> None:
     assert found["flip_map"] == 1  # blue to red, and red to blue
     assert found["flip_palette"] == pytest.approx((2 + 2 + 2) / 9)
     assert (found["agree_shape"], found["agree_color"]) == (0, 1)
+    assert found["acc_own"] == pytest.approx(2 / 3)  # the third image has the colour of the other class
     accuracies = [found[f"acc_{color}"] for color in PALETTE]
     assert accuracies == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1 / 3])
 

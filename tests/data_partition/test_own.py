@@ -192,6 +192,47 @@ def test_an_image_folder_with_a_table_becomes_splits(tmp_path: Path) -> None:
     assert (samples.image[by_source[3]] == 150).all()
 
 
+def test_pictures_are_resized_without_aliasing(tmp_path: Path) -> None:
+    """A weight for each pixel that falls off linearly within the size of an output pixel, along both axes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    table = write_table(tmp_path, [("0.png", "0", "0", "a")])
+    Image.fromarray(pixels).save(tmp_path / "0.png")
+    write_folder_splits(tmp_path / "out", "own", images=tmp_path, table=table, side=4, ratios=(1, 0, 0))
+    places = (np.arange(24) + 0.5) / 6 - 0.5
+    weights = np.maximum(0, 1 - np.abs(places - np.arange(4)[:, None]))
+    weights /= weights.sum(axis=1, keepdims=True)
+    expected = np.einsum("ij,jkc,lk->ilc", weights, pixels, weights)
+    found = SplitFolder(tmp_path / "out").load("0000", "train").image[0]
+    assert np.abs(found - expected).max() <= 1  # Pillow rounds after each axis
+
+
+def test_seed_and_ratios_of_a_folder_are_those_of_arrays(tmp_path: Path) -> None:
+    rows = [(f"{row % 4}.png", str(row % 2), str(row % 3), "ab"[row // 20]) for row in range(40)]
+    table = write_table(tmp_path, rows)
+    columns: dict[str, list] = {
+        "label": [row % 2 for row in range(40)],
+        "spurious": [row % 3 for row in range(40)],
+        "client": ["ab"[row // 20] for row in range(40)],
+    }
+    for seed in (0, 3):
+        options = {"seed": seed, "ratios": (2, 1, 1)}
+        folder, arrays = tmp_path / f"folder{seed}", tmp_path / f"arrays{seed}"
+        write_folder_splits(folder, "own", images=tmp_path, table=table, side=4, **options)
+        write_splits(arrays, "own", image=make_image(40), **columns, **options)
+        sources = [
+            [SplitFolder(out).load(client, split).source.tolist() for split in SPLITS]
+            for client in ("0000", "0001")
+            for out in (folder, arrays)
+        ]
+        assert sources[0] == sources[1]
+        assert sources[2] == sources[3]
+        assert [len(part) for part in sources[0][:3]] == [10, 5, 5]
+        # Every client has draws of its own.
+        assert [[row - 20 for row in part] for part in sources[2][:3]] != sources[0][:3]
+    first, other = (SplitFolder(tmp_path / f"folder{seed}").load("0000", "train") for seed in (0, 3))
+    assert first.source.tolist() != other.source.tolist()
+
+
 def test_blanks_around_cells_make_no_class_and_no_client_and_are_told(tmp_path: Path) -> None:
     rows = [
         ("0.png", "0", "s", "c0"),
@@ -311,6 +352,14 @@ def test_names_of_clients_are_told_wherever_their_ids_are(tmp_path: Path) -> Non
         folder.load("lab", "train")
     with pytest.raises(InputError, match=expected):
         choose_clients(folder, ("0000", "lab"))
+
+
+def test_of_many_names_ten_are_told(tmp_path: Path) -> None:
+    names = [f"ward {number:02}" for number in range(12)]
+    columns = {"label": [0] * 12, "spurious": [0] * 12, "client": names}
+    meta = read_meta(write_splits(tmp_path, "own", image=make_image(12), ratios=(1, 0, 0), **columns))
+    told = ", ".join(f"{number:04} is {name}" for number, name in enumerate(names[:10]))
+    assert meta.remarks() == [f"clients: {told}, 2 more"]
 
 
 def test_clients_that_were_numbered_as_their_ids_have_no_other_name(tmp_path: Path) -> None:

@@ -54,6 +54,44 @@ def test_the_list_of_eight_becomes_split_files(tmp_path: Path) -> None:
     assert np.bincount(splits.load("0000", "val").label).tolist() == [4, 4]
 
 
+def test_names_groups_and_seed_are_those_of_the_files(tmp_path: Path) -> None:
+    """Also where FedML's test loaders are missing, so that the seed draws all splits."""
+    names = {"class_names": ["even", "odd"], "spurious_names": ["plain", "marked"]}
+    drawn = []
+    for seed in (0, 4):
+        for kind, data in (("list", dataset()), ("loaders", dataset()[5])):
+            out = tmp_path / f"{kind}{seed}"
+            from_fedml(out, "numbers", data, parity_of_pairs, seed=seed, conflicting_groups=[(1, 1)], **names)
+            splits = SplitFolder(out)
+            assert (splits.meta.class_names, splits.meta.spurious_names) == (
+                ("even", "odd"),
+                ("plain", "marked"),
+            )
+            train = splits.load("0000", "train")
+            assert train.aligned.tolist() == [
+                int(pair != (1, 1)) for pair in zip(train.label, train.spurious, strict=True)
+            ]
+            drawn.append((kind, tuple(splits.load("0000", "val").image[:, 0, 0, 0].tolist())))
+    assert len(set(drawn)) == 4
+
+
+def test_validation_samples_are_drawn_by_client_and_by_class(tmp_path: Path) -> None:
+    """30 and 10 samples of two classes at 20 per cent are 6 and 2; clients of equal data draw apart."""
+    image = (torch.arange(40) / 255)[:, None, None, None].expand(40, 1, 4, 4)
+    label = (torch.arange(40) >= 30).long()
+
+    def one() -> DataLoader[Any]:
+        return DataLoader(TensorDataset(image, label), batch_size=7)
+
+    data = [80, 80, None, None, {0: 40, 1: 40}, {0: one(), 1: one()}, {0: one(), 1: one()}, 2]
+    from_fedml(tmp_path, "numbers", data, lambda _, y: y, validation=20)
+    splits = SplitFolder(tmp_path)
+    found = [splits.load(client, "val") for client in ("0000", "0001")]
+    assert [np.bincount(part.label).tolist() for part in found] == [[6, 2]] * 2
+    numbers = [sorted(part.image[:, 0, 0, 0].tolist()) for part in found]
+    assert numbers[0] != numbers[1]
+
+
 def test_training_loaders_alone_are_drawn_into_splits(tmp_path: Path) -> None:
     from_fedml(
         tmp_path, "numbers", {3: loader(0, 40), 12: loader(1, 20)}, parity_of_pairs, ratios=(60, 20, 20)

@@ -82,6 +82,14 @@ def test_one_layer_gets_what_torch_s_cumulative_average_of_one_full_batch_is() -
     assert torch.equal(layer.running_mean, torch.zeros(3, dtype=torch.float64))
 
 
+def test_statistics_of_single_precision_are_summed_in_double() -> None:
+    """Far from 0 the difference of two sums of squares has no digit left in single precision."""
+    x = (images(40, 0) + 300).float()
+    actual = recalibrated(nn.Sequential(nn.BatchNorm2d(3)), [x])[0]
+    torch.testing.assert_close(actual.running_mean, x.double().mean(dim=(0, 2, 3)).float())
+    torch.testing.assert_close(actual.running_var, x.double().var(dim=(0, 2, 3)).float(), rtol=1e-5, atol=0)
+
+
 def test_a_later_layer_sees_the_earlier_ones_replaced_and_in_eval_mode() -> None:
     """Written out: the first layer's statistics, its output by its formula, the second layer's of that."""
     model, x = backwards(), images(40, 1)

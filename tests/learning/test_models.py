@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fedml_spurious.common.errors import InputError
@@ -36,6 +38,35 @@ def test_layers_of_table_6_in_order() -> None:
     assert model(torch.rand(2, 3, 64, 64)).shape == (2, 2)
     assert shapes[0] == (64, 32, 32)
     assert shapes[3] == (64, 16, 16)
+
+
+def test_the_network_computes_what_our_reading_of_table_6_says() -> None:
+    """Written out: convolutions of stride 2 and padding 1, running statistics, and slopes of 0.2."""
+    model = build_model("cnn_28x28", num_classes=3, image_shape=(28, 28, 3), fc_width=8, seed=0).double()
+    x = torch.rand(4, 3, 28, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model(x)  # the statistics move away from 0 and 1
+    model.eval()
+    first, norm_1, _, second, norm_2, _, _, hidden, _ = model.features
+    value = x
+    for conv, norm in ((first, norm_1), (second, norm_2)):
+        value = F.conv2d(F.pad(value, (1, 1, 1, 1)), conv.weight, conv.bias, stride=2)
+        scale = norm.weight / (norm.running_var + 1e-5).sqrt()
+        value = (value - norm.running_mean.view(1, -1, 1, 1)) * scale.view(1, -1, 1, 1)
+        value = value + norm.bias.view(1, -1, 1, 1)
+        value = torch.where(value > 0, value, 0.2 * value)
+    value = (value.flatten(1) @ hidden.weight.T + hidden.bias).clamp(min=0)
+    expected = value @ model.classifier.weight.T + model.classifier.bias
+    torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_initial_weights_are_what_torch_draws_from_the_published_seed() -> None:
+    """MODEL_INIT is 1 in every published result; the first layer is torch's own, made first."""
+    model = build_model("cnn_28x28", num_classes=3, image_shape=(28, 28, 3), fc_width=8, seed=6)
+    drawn = int(np.random.SeedSequence([6, 1]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    with torch.random.fork_rng():
+        torch.manual_seed(drawn)
+        expected = nn.Conv2d(3, 64, 4)
+    assert torch.equal(model.features[0].weight, expected.weight)
 
 
 def test_initial_weights_depend_on_the_seed_alone() -> None:

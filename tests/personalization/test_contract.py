@@ -368,7 +368,23 @@ def test_the_reference_is_of_the_frozen_global_model() -> None:
     expected = Attack("linf", 0.05)(model, given.train.x, given.train.y)
     torch.testing.assert_close(reference.train_x, expected, rtol=0.0, atol=0.0)
     torch.testing.assert_close(reference.train_z, model(expected).softmax(dim=1))
-    assert reference.global_val_accuracy == evaluate(model, reference.val.x, given.val.y).accuracy
+    attacked = Attack("linf", 0.05)(model, given.val.x, given.val.y)
+    assert torch.equal(reference.val.x, attacked)
+    assert torch.equal(reference.val.y, given.val.y)
+    assert reference.global_val_accuracy == evaluate(model, attacked, given.val.y).accuracy
+
+
+def test_a_candidate_is_measured_on_the_validation_split_and_on_its_adversarial_examples() -> None:
+    given = view()
+    other = make("ft").personalize(given).state
+    model = copy.deepcopy(given.global_model)
+    load_state(model, other)
+    found = Candidate(model, given.val, given.adversarial)
+    attacked = Attack("linf", 0.05)(given.global_model, given.val.x, given.val.y)
+    assert found.val == evaluate(model, given.val.x, given.val.y)
+    assert found.val_adv == evaluate(model, attacked, given.val.y)
+    assert found.val.loss_sum < found.val_adv.loss_sum
+    assert found.global_val_adv_accuracy == evaluate(given.global_model, attacked, given.val.y).accuracy
 
 
 NEED_ADVERSARIAL = {"adv": {"train"}, "ours": {"train", "val"}}

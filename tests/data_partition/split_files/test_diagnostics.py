@@ -14,7 +14,7 @@ from sklearn.metrics import mutual_info_score
 
 from data_partition.colored_mnist import Options, build
 from data_partition.inspect import command
-from data_partition.split_files.diagnostics import client_shortcuts, pooled_shortcut
+from data_partition.split_files.diagnostics import client_shortcuts, describe_shortcut, pooled_shortcut
 from data_partition.split_files.meta import ClientMeta, SplitMeta, read_meta
 from data_partition.split_files.samples import count_groups
 from fedml_spurious.cli import main
@@ -64,6 +64,47 @@ def test_information_and_the_best_classifier_against_other_ways(pairs: list[tupl
     assert one.by_feature == pytest.approx(best)
     assert one.aligned == np.mean([y == s for y, s in pairs])
     assert one.information <= one.class_entropy + 1e-9
+
+
+def test_what_is_printed_by_hand() -> None:
+    """Three clients of 2, 4 and 4 samples; entropies of 1/2, 1/4 and so on, in bits."""
+    own = {0: 0, 1: 1, 2: 2}
+    meta = described(
+        ([0, 1], [0, 1], own), ([0, 0, 1, 1], [0, 0, 0, 1], own), ([0] * 4, [1] * 4, own)
+    )  # fmt: skip
+
+    def entropy(*shares: float) -> float:
+        return -sum(share * math.log2(share) for share in shares)
+
+    of_second = 1 + entropy(1 / 4, 3 / 4) - entropy(1 / 2, 1 / 4, 1 / 4)
+    pooled = entropy(0.7, 0.3) + entropy(0.4, 0.6) - entropy(0.3, 0.4, 0.1, 0.2)
+    expected = {  # smallest, median and largest of the clients, and all pooled
+        "share aligned": (0, 3 / 4, 1, 0.5),
+        "entropy of class, bits": (0, 1, 1, entropy(0.7, 0.3)),
+        "information, bits": (0, of_second, 1, pooled),
+        "right by it alone": (3 / 4, 1, 1, 0.7),
+        "right by largest class": (1 / 2, 1 / 2, 1, 0.7),
+    }
+    *lines, conclusion = describe_shortcut(meta)[2:]
+    assert lines == [
+        f"{name:22}"
+        + "".join(f"{value:{width}.3f}" for value, width in zip(row, (14, 9, 9, 12), strict=True))
+        for name, row in expected.items()
+    ]
+    assert conclusion == (
+        "The best classifier that sees it alone is right on 91.7% of a client's samples (mean); one for all "
+        "clients on 70.0%, where 70.0% are of the largest class."
+    )
+
+
+def test_without_a_map_aligned_is_what_is_in_no_conflicting_group() -> None:
+    meta = described(([0, 0, 1, 1, 1], [0, 1, 0, 1, 1], {}))
+    client = meta.clients["0000"].model_copy(update={"color_map": None})
+    changed = meta.model_copy(update={"clients": {"0000": client}, "conflicting_groups": ((1, 1),)})
+    assert client_shortcuts(changed)["0000"].aligned == 3 / 5
+    pooled = pooled_shortcut(changed)
+    assert pooled is not None
+    assert pooled.aligned == 3 / 5
 
 
 def test_partition_and_inspect_print_it(tmp_path: Path) -> None:

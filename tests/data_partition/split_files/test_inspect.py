@@ -80,6 +80,7 @@ def set_value(client: str, split: str, column: str, row: int, value: int) -> Cal
         (set_value("0000", "test_bc", "source", 0, 7), "train: source 7 is also in client 0000, test_bc"),
         (set_value("0000", "test_bc", "source", 1, 3), "test_bc: source 3 is also in client 0000, train"),
         (set_value("0000", "test_bc", "image", 0, 9), "1 copy of another object, first in row 0"),
+        (set_value("0000", "test_bc", "label", 0, 1), "1 copy of another object, first in row 0"),
     ],
 )  # fmt: skip
 def test_every_broken_promise_is_found(tmp_path: Path, change: Callable[[dict], None], message: str) -> None:
@@ -105,11 +106,12 @@ def test_association_agrees_with_worked_tables() -> None:
 
 
 def test_the_summary_is_measured_from_the_arrays(tmp_path: Path) -> None:
-    """Training: 4 of 5 samples aligned."""
+    """Training: 4 of 5 samples aligned; V by hand, of [[1, 0], [1, 1]] 1/2, of [[2, 0], [1, 2]] 4/6."""
     lines = summarize_arrays(write_federation(tmp_path)).splitlines()
     assert lines[0] == "toy: 2 clients, 2 classes, 2 spurious values, images 2x2x3"
-    assert lines[2].split()[:6] == ["train", "5", "2", "-", "3", "0.800"]
-    assert lines[5].split()[:6] == ["test_bc", "2", "0", "-", "2", "0.000"]
+    assert lines[2].split() == ["train", "5", "2", "-", "3", "0.800", "0.750", "0.667"]
+    assert lines[3].split() == ["val", "1", "0", "-", "1", "1.000", "-", "-"]
+    assert lines[5].split() == ["test_bc", "2", "0", "-", "2", "0.000", "1.000", "1.000"]
 
 
 def test_the_command_prints_checks_and_draws(tmp_path: Path) -> None:
@@ -120,6 +122,54 @@ def test_the_command_prints_checks_and_draws(tmp_path: Path) -> None:
     with Image.open(tmp_path / "toy_samples.png") as picture:
         colors = {color for _, color in picture.getcolors(maxcolors=10_000)}
     assert {(1, 0, 0), (0, 2, 0), (0, 5, 0)} <= colors  # a sample of each client, and a recoloured copy
+
+
+def colors_drawn(folder: Path, *options: str) -> set[tuple[int, ...]]:
+    done = CliRunner().invoke(command, [str(folder), *options])
+    assert done.exit_code == 0, done.output
+    with Image.open(folder / "toy_samples.png") as picture:
+        return {color for _, color in picture.getcolors(maxcolors=10_000)}
+
+
+def test_each_place_of_the_picture_shows_a_sample_of_its_kind(tmp_path: Path) -> None:
+    """A class in both colours; of the biased test set the aligned samples alone; so many clients as asked."""
+
+    def change(splits: dict) -> None:
+        splits["0000", "test"] = make_samples([0, 1, 1], [0, 1, 0], [5, 6, 9])
+
+    write_federation(tmp_path, change)
+    of_first, of_second = (
+        {(1, 0, 0), (0, 2, 0), (3, 0, 0), (5, 0, 0), (0, 6, 0), (0, 5, 0), (6, 0, 0)},
+        {
+            (7, 0, 0),
+            (0, 8, 0),
+        },
+    )
+    found = colors_drawn(tmp_path)
+    assert of_first | of_second <= found
+    assert (9, 0, 0) not in found
+    one = colors_drawn(tmp_path, "--clients", "1")
+    assert of_first <= one
+    assert not of_second & one
+
+
+def test_a_label_that_is_no_class_of_the_client_is_found(tmp_path: Path) -> None:
+    with SplitWriter(tmp_path, INFO) as writer:
+        writer.add_client("0000", classes=[0], color_map={0: 0, 1: 1})
+        writer.write("0000", "val", Samples(**make_samples([0, 1], [0, 1], [1, 2])))
+    assert list(find_problems(SplitFolder(tmp_path))) == [
+        "client 0000, val: label 1, which is no class of the client"
+    ]
+
+
+def test_of_many_problems_twenty_are_shown(tmp_path: Path) -> None:
+    def change(splits: dict) -> None:
+        splits["0001", "train"] = make_samples([0] * 25, [0] * 25, [1] * 25)
+
+    write_federation(tmp_path, change)
+    done = CliRunner().invoke(command, [str(tmp_path), "--check"])
+    assert "25 problems\n" in done.stderr
+    assert done.stderr.count("source 1 is also in") == 20
 
 
 def test_the_command_fails_on_broken_splits(tmp_path: Path) -> None:
