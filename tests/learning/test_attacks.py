@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.config.sections import AttackArgs
 from fedml_spurious.learning.attacks import (
     ATTACK_BATCH,
     Attack,
@@ -205,6 +206,10 @@ def test_attack_in_parts_equals_one_pgd_and_takes_nothing() -> None:
         attack(linear, X, Y), pgd(linear, X, Y, norm="linf", eps=0.1, step_size=0.03, steps=2)
     )
     assert attack(needs_images, X[:0], Y[:0]).shape == (0, 3)
+
+
+def test_an_attack_of_ones_own_is_by_default_that_of_a_run() -> None:
+    assert Attack("linf", 0.031) == AttackArgs().attack(0.031) == Attack("linf", 0.031, 10, 0.25)
 
 
 def test_every_image_needs_a_label() -> None:

@@ -90,6 +90,17 @@ def test_statistics_of_single_precision_are_summed_in_double() -> None:
     torch.testing.assert_close(actual.running_var, x.double().var(dim=(0, 2, 3)).float(), rtol=1e-5, atol=0)
 
 
+def test_a_constant_channel_has_no_variance_below_zero() -> None:
+    """Sums of a tenth, added one by one: for some counts the rounded difference is below 0."""
+    model, below = nn.Sequential(nn.BatchNorm1d(1)).double(), 0
+    for count in range(2, 60):
+        total, squares = sum([0.1] * count), sum([0.1 * 0.1] * count)
+        below += squares - total * (total / count) < 0
+        replace_statistics(model, "0", LayerSums(count, (total,), (squares,)))
+        assert 0 <= model[0].running_var.item() < 1e-15
+    assert below
+
+
 def test_a_later_layer_sees_the_earlier_ones_replaced_and_in_eval_mode() -> None:
     """Written out: the first layer's statistics, its output by its formula, the second layer's of that."""
     model, x = backwards(), images(40, 1)

@@ -82,6 +82,18 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
     assert not torch.equal(first(3), first(4))
 
 
+def test_training_takes_sixteen_bytes_a_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of single precision: the weight, its gradient, and the two averages of Adam."""
+    weights = 64 * 49 + 128 + 128 * 1025 + 256 + 8 * (128 * 7 * 7 + 1) + 3 * 9
+    options = {"num_classes": 3, "image_shape": (28, 28, 3), "fc_width": 8, "seed": 0}
+    memory = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 16 * weights}
+    monkeypatch.setattr("os.sysconf", memory.__getitem__)
+    build_model("cnn_28x28", **options)
+    memory["SC_PHYS_PAGES"] -= 1
+    with pytest.raises(InputError, match=f"fc_width: 8 makes {weights:,} weights, whose training takes"):
+        build_model("cnn_28x28", **options)
+
+
 def test_wrong_images_are_refused_with_advice() -> None:
     with pytest.raises(InputError, match="use model: cnn_64x64"):
         build_model("cnn_28x28", num_classes=10, image_shape=(64, 64, 3), fc_width=8, seed=0)
