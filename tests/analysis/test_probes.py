@@ -147,6 +147,17 @@ def test_an_own_probe_gets_a_generator_of_its_own_for_every_image() -> None:
     assert len(set(drawn)) == 3 * 6
 
 
+def test_a_probe_may_change_what_it_is_given() -> None:
+    def spoiling(image: torch.Tensor, donor: torch.Tensor, _: np.random.Generator) -> torch.Tensor:
+        return image.mul_(0).add_(donor.mul_(0.5))
+
+    x = torch.rand(3, 3, 2, 2)
+    before, donors = x.clone(), torch.tensor([[1, 2], [0, 2], [0, 1]])
+    found = transfer_all("mine:spoiling", spoiling, x, donors, seed=0, client=0)
+    assert torch.equal(x, before)
+    assert torch.equal(found, before[donors] / 2)
+
+
 def by_shape(x: torch.Tensor) -> torch.Tensor:
     """Logits of a model that knows the class, which the tests write into the first pixel of the last row."""
     return torch.eye(2)[(x.amax(dim=1)[:, -1, 0] > 0.5).long()]

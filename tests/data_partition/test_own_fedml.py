@@ -110,6 +110,15 @@ def test_flat_and_normalised_images_are_brought_back(tmp_path: Path) -> None:
     assert set(SplitFolder(tmp_path).load("0000", "train").image.ravel().tolist()) == {128}  # 0.5 * 255
 
 
+def test_bytes_stay_what_they_are_with_rows_and_channels_in_their_places(tmp_path: Path) -> None:
+    image = torch.randint(0, 256, (6, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    loaders = {0: [(image, torch.arange(6) % 2)]}
+    from_fedml(tmp_path, "bytes", loaders, lambda image, label: label, ratios=(1, 0, 0))
+    samples = SplitFolder(tmp_path).load("0000", "train")
+    expected = image.permute(0, 2, 3, 1).numpy()[samples.source]
+    assert np.array_equal(samples.image, expected)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

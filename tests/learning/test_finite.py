@@ -113,9 +113,11 @@ def test_a_trainer_of_ones_own_that_diverges_is_noticed_in_its_round(loss: float
     def train(index: int, clients: Sequence[int], weights: State) -> Iterator[Share[WeightedSum]]:
         total = WeightedSum()
         total.add(1, {"weight": torch.full((1, 1), weight if index == 2 else 1.0)})
-        yield Share(dict.fromkeys(clients, loss if index == 2 else None), total)
+        yield Share(
+            {client: loss if index == 2 and client == clients[-1] else None for client in clients}, total
+        )
 
-    rounds = run_rounds(ExactAggregator(model), train, rounds=range(4), seed=0, total=3, per_round=1)
+    rounds = run_rounds(ExactAggregator(model), train, rounds=range(4), seed=0, total=3, per_round=2)
     finished = []
     with pytest.raises(DivergedError, match="round 2"):
         finished.extend(done.index for done in rounds)

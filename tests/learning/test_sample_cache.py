@@ -50,6 +50,16 @@ def test_what_is_kept_is_what_the_files_hold_and_is_read_once(
     assert reads == [("0001", "train"), ("0001", "val")]
 
 
+def test_each_test_set_is_that_of_its_file(federation: SplitFolder) -> None:
+    found = load_test_data(federation, "0001", CPU)
+    for split, part in (("test", found.biased), ("test_bc", found.conflicting)):
+        with h5py.File(federation.folder / f"colored_mnist_{split}.h5") as file:
+            image, label = (file[f"examples/0001/{name}"][()] for name in ("image", "label"))
+        assert np.array_equal(part.x.numpy(), image.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        assert part.y.tolist() == label.tolist()
+    assert not torch.equal(found.biased.x, found.conflicting.x)
+
+
 def test_the_limit_holds_and_what_was_used_last_stays(
     federation: SplitFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from networks import trained
 from torch import nn
 
+from fedml_spurious.common.errors import InputError
+from fedml_spurious.learning.checkpoints import require_state
 from fedml_spurious.learning.state_dicts import copy_state, load_state, state_mismatch
 from fedml_spurious.learning.weighted_sum import WeightedSum, average
 
@@ -39,8 +42,24 @@ def test_another_architecture_is_named() -> None:
     assert "0.bias is missing" in problems
     assert "extra is not known" in problems
     assert "expected (2, 3, 2, 2)" in problems
+    assert " more" not in problems
     with pytest.raises(ValueError, match="another architecture"):
         load_state(net, state)
+    del state["0.weight"], state["1.weight"]
+    assert (
+        state_mismatch(net, state) == "0.weight is missing; 0.bias is missing; 1.weight is missing and 1 more"
+    )
+
+
+def test_stored_weights_of_another_type_are_refused() -> None:
+    net = trained(0, batches=1)
+    state = copy_state(net)
+    require_state(net, state, Path("model.pt"))
+    state["0.weight"] = state["0.weight"].double()
+    with pytest.raises(
+        InputError, match=r"0\.weight is torch\.float64, expected torch\.float32\. Use the model_arg"
+    ):
+        require_state(net, state, Path("model.pt"))
 
 
 def test_a_compiled_network_stores_the_names_of_the_plain_one() -> None:

@@ -62,6 +62,11 @@ def test_a_group_without_samples_in_the_batch_costs_nothing() -> None:
     assert value.item() == pytest.approx(q * dear, rel=1e-12)
 
 
+def test_the_default_step_size_is_that_of_its_authors() -> None:
+    """The default of the program of Sagawa et al. 2020, --robust_step_size."""
+    assert make("group_dro").settings.step_size == 0.01
+
+
 def test_a_step_size_of_zero_is_the_mean_of_the_group_means() -> None:
     cheap, dear = math.log(1 + math.exp(-1.0)), math.log(1 + math.exp(1.0))
     method = make("group_dro", step_size=0.0)

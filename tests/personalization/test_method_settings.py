@@ -63,6 +63,10 @@ def test_what_an_option_may_hold_arrives_equal() -> None:
             "class Options(MethodSettings):\n    lam: float = Field(-1, ge=0)",
             "every option of Options needs a",
         ),
+        (
+            "class Options(MethodSettings):\n    pass\nPersonalizer.tuning_rule = 'fastest'",
+            "Mine has the tuning_rule 'fastest'; expected largest_harmless or most_accurate",
+        ),
     ],
 )
 def test_settings_of_ones_own_that_cannot_work_are_refused(

@@ -93,6 +93,16 @@ def test_the_head_is_found_by_what_it_does_and_not_where_it_is_registered() -> N
     assert changed_keys == {"classifier.weight", "classifier.bias"}
 
 
+def test_looking_for_the_head_draws_nothing_that_others_draw() -> None:
+    class Noisy(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x + 1e-3 * torch.rand_like(x))
+
+    model, before = Noisy(nn.Flatten(), nn.Linear(12, 3)), torch.get_rng_state()
+    assert last_layer(model, torch.zeros(2, 3, 2, 2)) == "1"
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -82,7 +82,40 @@ PINNED = {
 
 @BOTH
 def test_the_arrays_of_a_tiny_federation_never_change(raw: Path, module: Any) -> None:
-    assert _digest(_arrays(_build(module, raw, "out"))) == PINNED[module]
+    path = _build(module, raw, "out")
+    assert _digest(_arrays(path)) == PINNED[module]
+    with h5py.File(path.with_name(f"{module.NAME}_train.h5")) as file:
+        assert file["examples/0002/image"].compression is None  # photographs hardly shrink
+
+
+def test_progress_is_a_tenth_for_reading_and_the_rest_for_decoding(raw: Path) -> None:
+    """By hand: 4 clients of 30 images, first read one after the other, then decoded."""
+    told: list[tuple[int, int]] = []
+    celeba_real.build(
+        _options(celeba_real, raw),
+        raw=raw,
+        out=raw.parent / "out",
+        workers=1,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(done, 120) for done in (3, 6, 9, 12, 39, 66, 93, 120)]
+
+
+def test_who_is_personalized_follows_both_thresholds_and_is_told(raw: Path) -> None:
+    chosen = {}
+    for females, males in ((0, 0), (9, 0), (0, 1)):
+        wanted = {"train_blond_females_above": females, "test_blond_males_above": males}
+        meta = read_meta(_build(celeba_real, raw, f"out{females}{males}", **wanted))
+        assert meta.thresholds == wanted
+        expected = [
+            client
+            for client, of in meta.clients.items()
+            if of.groups["train"].get("0/1", 0) > females and of.groups["test"].get("1/1", 0) > males
+        ]
+        assert meta.personalized_clients == tuple(expected)
+        chosen[females, males] = set(expected)
+    assert chosen[0, 0] > chosen[9, 0]
+    assert chosen[0, 0] > chosen[0, 1]
 
 
 @BOTH
@@ -171,6 +204,9 @@ def test_fixed_clients_have_the_counts_of_the_file(raw: Path) -> None:
         sums = {key: groups["train"].get(key, 0) + groups["val"].get(key, 0) for key in together}
         assert (sums, groups["test"], groups["test_bc"]) == (together, test, {"1/1": conflicting})
     assert meta.personalized_clients == ("0000", "0001")
+    # Where the file lies makes no difference to the data, what it says does.
+    assert meta.options["group_counts"] == "counts.yaml"
+    assert meta.raw["counts.yaml"] == hashlib.sha256(COUNTS.encode()).hexdigest()
     # Of 12 celebrities two clients take three each; the other six, of ten images each, are reserved.
     assert meta.left_out["images_of_reserved_identities_not_needed"] == 6 * 10 - (7 + 4 + 2) - (7 + 6 + 1)
     labels = small_labels()
@@ -191,6 +227,8 @@ def test_a_dry_run_needs_only_labels_and_counts_the_same(raw: Path, tmp_path: Pa
     assert dry.clients == full.clients
     assert dry.left_out == full.left_out
     assert dry.files == {}
+    assert 0 in dry.left_out.values()  # of which nothing is said
+    assert not [remark for remark in dry.remarks() if remark.startswith("left out: 0 ")]
 
 
 def test_a_dry_run_does_not_touch_finished_splits(raw: Path) -> None:
@@ -234,10 +272,11 @@ def test_missing_images_are_counted_and_can_be_skipped(raw: Path) -> None:
     assert not {7, 8} & set(small_labels().identity[np.concatenate(seen) - 1].tolist())
 
 
-def test_one_official_split_can_be_used(raw: Path) -> None:
-    meta_path = _build(celeba_real, raw, "out", raw_split="valid")
+@pytest.mark.parametrize(("name", "number"), [("train", 0), ("valid", 1), ("test", 2)])
+def test_one_official_split_can_be_used(raw: Path, name: str, number: int) -> None:
+    meta_path = _build(celeba_real, raw, "out", raw_split=name)
     seen = np.concatenate([value for key, value in _arrays(meta_path).items() if key.endswith("source")])
-    assert set(small_labels().partition[seen - 1].tolist()) == {1}
+    assert set(small_labels().partition[seen - 1].tolist()) == {number}
     assert read_meta(meta_path).left_out["images_of_other_official_splits"] == 80
 
 
@@ -270,6 +309,36 @@ def test_without_blond_males_in_training_blond_means_female(raw: Path) -> None:
             dropped += full.clients[client].groups[split].get("1/1", 0)
         assert of.groups["test"] == full.clients[client].groups["test"]
     assert meta.left_out["blond_males_thinned_out"] == dropped > 0
+
+
+def test_celebrities_that_make_no_client_are_reserved_for_the_fixed_ones(tmp_path: Path) -> None:
+    """As 77 of 10,177 are: of 14 two clients take three each, and the other eight are reserved."""
+    write_labels(tmp_path / "celeba", small_labels(14, 10))
+    (tmp_path / "counts.yaml").write_text(COUNTS)
+    options = celeba_synthetic.Options(
+        identities_per_client=3, group_counts=tmp_path / "counts.yaml", dry_run=True
+    )
+    meta = read_meta(celeba_synthetic.build(options, raw=tmp_path, out=tmp_path / "dry"))
+    assert meta.num_clients == 4
+    assert meta.left_out["identities_left_over"] == 0
+    assert "; 8 celebrities are reserved for them" in meta.notes[-1]
+
+
+def test_each_client_thins_its_blond_males_by_draws_of_its_own(raw: Path) -> None:
+    """Those of numpy's seed sequence: seed 0, the published number 105, client, train 0 or val 1."""
+    full, thinned = (
+        _arrays(_build(celeba_real, raw, out, keep_blond_males=keep))
+        for out, keep in (("a", 1.0), ("b", 0.5))
+    )
+    group = small_labels().group
+    for client in range(4):
+        for place, split in enumerate(("train", "val")):
+            rows = full[f"{split}/{client:04}/source"] - 1
+            blond_males = rows[group[rows] == 3]
+            draw = np.random.default_rng(np.random.SeedSequence([0, 105, client, place]))
+            kept = draw.permutation(blond_males)[: (len(blond_males) + 1) // 2]
+            expected = sorted({*rows.tolist()} - {*blond_males.tolist()} | {*kept.tolist()})
+            assert (thinned[f"{split}/{client:04}/source"] - 1).tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,15 @@ def test_making_it_twice_changes_nothing_and_other_options_are_refused(raw: Path
     assert SplitFolder(tmp_path).meta.seed == 6
 
 
+def test_the_description_tells_the_map_that_clients_share(raw: Path, tmp_path: Path) -> None:
+    build(TINY.model_copy(update={"map_divergence": 0.0}), raw=raw, out=tmp_path)
+    meta = SplitFolder(tmp_path).meta
+    assert meta.shared_map is not None
+    assert sorted(meta.shared_map) == list(range(10))
+    for client in meta.clients.values():
+        assert client.color_map == {y: meta.shared_map[y] for y in client.classes}
+
+
 def test_progress_counts_clients(raw: Path, tmp_path: Path) -> None:
     seen = []
     build(TINY, raw=raw, out=tmp_path, progress=lambda done, total: seen.append((done, total)))
