@@ -5,6 +5,8 @@ python examples/benchmarks/claim_two_workers.py a --anyway
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -80,6 +82,7 @@ def _run(
     seconds: Callable[[list[dict[str, Any]]], float],
 ) -> Callable[[], dict[str, float]]:
     folder = Path(tempfile.mkdtemp(prefix="claim_two_workers_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # the side is asked for its work until then
     rng, names = np.random.default_rng(0), [split for split, count in sizes.items() for _ in range(count)]
     count = clients * len(names)
     label = np.arange(count) % 10
