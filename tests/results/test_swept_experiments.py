@@ -125,3 +125,43 @@ def test_values_that_are_added_hide_none_of_before(tmp_path: Path) -> None:
 
     assert write("a", "b") == ["runs/a/fl0", "runs/b/fl0"]
     assert write("b", "c") == ["runs/a/fl0", "runs/b/fl0", "runs/c/fl0"]
+
+
+def test_the_share_of_a_resample_is_of_its_own_rise() -> None:
+    """Of seed 0 half of a rise of 0.5 is taken back, of seed 1 a quarter of one of 0.25."""
+    rises, left = (0.5, 0.25), (0.25, 0.1875)
+    rows = {
+        ("global", ""): [row("global", c, 0.0, fl_seed=s, p_seed=None) for s in (0, 1) for c in "ab"],
+        ("ft", ""): [row("ft", c, rises[s], fl_seed=s) for s in (0, 1) for c in "ab"],
+        ("l2", "lam_l2=1"): [row("l2", c, left[s], fl_seed=s) for s in (0, 1) for c in "ab"],
+    }
+    frontier = Frontier.of(rows, own_clients=False)
+    assert frontier is not None
+    point = frontier.points()[-1]
+    assert point.taken_back == pytest.approx(1 - 0.4375 / 0.75)
+    assert point.taken_back_interval == pytest.approx((0.25, 0.5))
+    assert (point.kept, point.kept_interval) == (None, (None, None))  # all have the same Acc_B
+
+
+@pytest.mark.parametrize("own_clients", [False, True])
+def test_every_pair_of_seeds_counts_the_same_whatever_number_of_clients_it_has(own_clients: bool) -> None:
+    """Seed 0 has three clients with a gap of 0.5, seed 1 one with 0.125; shared ones are one."""
+    rows = [
+        swept(row(method, client, gap, fl_seed=seed, p_seed=p_seed), splits=f"of {seed * own_clients}")
+        for seed, clients, gap in ((0, "abc", 0.5), (1, "c", 0.125))
+        for client in clients
+        for method, p_seed in (("global", None), ("ft", 0))
+    ]
+    found = gaps(rows)
+    assert found["ft"].disparity == found["global"].disparity == 0.3125
+    assert found["ft"].clients == (4 if own_clients else 1)
+    assert (found["ft"].low, found["ft"].high) == (0.125, 0.5)
+
+
+def test_trials_and_the_last_epoch_are_no_part_of_a_phase_diagram() -> None:
+    """A coefficient that was tried and not taken, and rows of another epoch."""
+    others = [swept(row("ft", client, 0.5), options="lr=9") for client in "ab"]
+    tried = [replace(one, stored=replace(one.stored, final=False)) for one in others]
+    last = [replace(one, stored=replace(one.stored, options="", epoch="last")) for one in others]
+    for rows in ([*tried, *WITHIN], [*WITHIN, *tried], [*last, *WITHIN], [*WITHIN, *last]):
+        assert gaps(rows)["ft"].disparity == 0.25
