@@ -111,6 +111,11 @@ def test_colour_is_the_rest_and_pairs_are_compared_at_equal_overlap() -> None:
     assert {row["kind"] for row in compare(without, classes)} == {"pseudo", "gradient"}
     still = [client([0, 0], [0, 0]), client([1, 0], [1, 0])]
     assert {row["kind"] for row in compare(still, classes[:2])} == {"pseudo"}  # a zero vector has no angle
+    still.append(client([1, 0], [1, 0]))
+    (row,) = (
+        row for row in compare(still, [classes[0]] * 3) if (row["kind"], row["layer"]) == ("gradient", WHOLE)
+    )
+    assert (row["overlap"], row["pairs"], row["cosine"]) == (2, 1, pytest.approx(1))
 
 
 def test_the_gradient_is_under_the_statistics_of_the_images_whatever_mode_the_model_is_in() -> None:

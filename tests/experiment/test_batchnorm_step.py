@@ -13,6 +13,8 @@ import torch
 from running import invoke, weights, without_time
 from torch import Tensor, nn
 
+from fedml_spurious.experiment.stored_run import Run
+from fedml_spurious.experiment.tasks import CountFooled, TaskRunner
 from fedml_spurious.learning.models import build_model
 
 CLIENTS = tuple(f"{client:04}" for client in range(4))
@@ -159,3 +161,23 @@ def test_a_network_without_batchnorm_is_left_alone_and_the_log_says_so(
     assert result.exit_code == 0, result.output
     assert "batchnorm: recalibrate has no effect" in (tmp_path / "run/run.log").read_text()
     assert not (tmp_path / "run/global/fl0/recalibrated.pt").exists()
+
+
+@pytest.mark.parametrize("policy", ["aggregate", "local", "recalibrate"])
+def test_the_budget_is_found_on_the_model_that_is_attacked(
+    policy: str, runs: dict[str, Path], splits: Path
+) -> None:
+    """Of the samples that the attack starts from, those are counted that this very model has right."""
+    found, expected = {}, {}
+    run = Run(runs[policy])
+    runner = TaskRunner(run.settings, {0: run.splits}, torch.device("cpu"))
+    runner.use(run.global_model(), 0)
+    everything = torch.cat([samples(splits, "train", client)[0] for client in CLIENTS])
+    for client in CLIENTS:
+        x, y = samples(splits, "train", client)
+        model = with_torch_s_statistics(weights(runs[policy]), x if policy == "local" else everything)
+        if policy == "aggregate":
+            model.load_state_dict(weights(runs[policy]))
+        found[client] = runner.run(CountFooled(client, 1e-6)).correct
+        expected[client] = round(evaluated(model, x, y)[0] * len(y))
+    assert found == expected

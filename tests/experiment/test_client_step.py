@@ -164,3 +164,16 @@ def test_the_budget_is_found_on_the_first_training_samples(
         found[limit] = runner.run(CountFooled("0001", 0.03))
     assert found == {limit: SuccessCount(0, int(right[:limit].sum())) for limit in found}
     assert any(right[:limit].sum() != right[-limit:].sum() for limit in found), "the last would do as well"
+
+
+def test_a_step_is_of_the_model_and_the_budget_in_use(federation: SplitFolder, tiny: dict[str, Any]) -> None:
+    """A step that was kept from before would attack and personalize another model."""
+    step = step_of(tiny, federation)
+    runner = TaskRunner(step.settings, {0: federation}, torch.device("cpu"))
+    other = build_model("small_network:cnn", num_classes=10, image_shape=(28, 28, 3), fc_width=8, seed=1)
+    for eps in (0.03, 0.06):
+        for model in (step.model, other):
+            runner.use(model, 0)
+            found = runner.client_step("0001", 0, eps)
+            assert (found.model, found.attack.eps) == (model, eps)
+            assert runner.client_step("0001", 0, eps) is found

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from running import Finished, client_events, invoke, without_time
 
 from fedml_spurious.cli import main
+from fedml_spurious.results.audits import AUDIT_FILES
 
 # Methods of a user: options in a section of their own, and options that are a list.
 OWN = """
@@ -93,6 +94,17 @@ def test_results_of_other_options_are_gone_before_the_new_ones_are_there(
 ) -> None:
     folder = tmp_path / "run"
     stronger = {"ours": {"lam_adv": 10.0, "lam_l2": 0.1}}
+    derived = (
+        "results*.csv",
+        "table.*",
+        "report.html",
+        "gamma.csv",
+        "twins.csv",
+        "divergence.csv",
+        "audit.*",
+    )
+    for name in ("report.html", "gamma.csv", "twins.csv", "divergence.csv", *AUDIT_FILES):
+        (folder / name).write_text("of the options before")
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -100,7 +112,7 @@ def test_results_of_other_options_are_gone_before_the_new_ones_are_there(
     with monkeypatch.context() as patch:
         patch.setattr("fedml_spurious.experiment.run.personalize", interrupted)
         assert again(personalization_args=stronger).exit_code == 130
-    assert not list(folder.glob("table.*"))
+    assert not [path.name for name in derived for path in folder.glob(name)]
     unfinished = CliRunner().invoke(main, ["table", str(folder)])
     assert unfinished.exit_code == 2
     assert "the run is unfinished, it has no results.csv" in unfinished.output
@@ -150,6 +162,13 @@ def test_a_seed_that_was_named_by_default_may_not_vanish(again: Callable[..., Re
     gone = again(experiment_args={"fl_seeds": [1]})
     assert gone.exit_code == 2
     assert "experiment_args.fl_seeds: [0] was there and is not any more" in gone.output
+    for key, fewer, said in (
+        ("personalization_seeds", [1], "[0]"),
+        ("methods", ["global", "ft"], "['ours']"),
+    ):
+        gone = again(experiment_args={key: fewer})
+        assert gone.exit_code == 2
+        assert f"experiment_args.{key}: {said} was there and is not any more" in gone.output
     assert again(experiment_args={"fl_seeds": [0, 1]}).exit_code == 0
 
 
@@ -189,6 +208,11 @@ def test_a_whole_number_in_a_grid_is_the_value_that_was_tried(
             "global/fl0/budget.json",
             '{"eps": 0.03, "in_range": true, "trail": [[0.03, 1]], "clients": ["0001"]}',
             "was found on other clients",
+        ),
+        (
+            "global/fl0/budget.json",
+            '{"eps": 0.03, "in_range": true, "trail": [[0.03, 1]], "found_for": "something else"}',
+            "was found with other attack_args, data or global model",
         ),
         ("global/fl0/identity.json", "[]", "broken, expected sha256, determined_by"),
         (

@@ -52,6 +52,12 @@ def test_a_personal_model_that_diverges_is_a_row_that_says_so(diverged: Finished
             assert found[client]["seconds"]
             model = folder / f"personal/{method}/fl0_p0/models/{client}.pt"
             assert model.exists() == (client not in clients)
+    settings = {(row["lam_adv"], row["lam_l2"]) for row in rows_of(folder, "ours").values()}
+    assert settings == {("1.0", "0.1")}
+    tried = read_rows(folder / "personal/ours/lam_adv=1e+38,lam_l2=0.1/fl0_p0/clients.csv")
+    assert {(row["selected_epoch"], row["lam_adv"], row["lam_l2"]) for row in tried} == {
+        ("0", "1e+38", "0.1")
+    }
     where = "diverged on client 0001 (fl0 p0): the network's outputs are not finite after batch 1 (epoch 1)"
     assert f"nan_loss {where}" in (folder / "run.log").read_text()
 

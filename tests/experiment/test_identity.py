@@ -15,7 +15,7 @@ from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import check_settings
 from fedml_spurious.config.flatten import flatten
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.identity import PersonalIdentities, global_identity
+from fedml_spurious.experiment.identity import PersonalIdentities, budget_identity, global_identity
 from fedml_spurious.experiment.result_key import ResultKey
 from fedml_spurious.experiment.resume import check_folder
 
@@ -151,6 +151,9 @@ def test_the_identity_tells_them_apart(key: str, finished: Finished, data: dict[
     now = changed(finished.config, key, (GLOBAL | PERSONAL)[key])
     one, other = (global_identity(settings, data[0], 0)["sha256"] for settings in (before, now))
     assert (one != other) == (key in GLOBAL)
+    one, other = (budget_identity(settings, data[0], 0)["sha256"] for settings in (before, now))
+    attacked = key.startswith("attack_args.") or key == "personalization_args.batchnorm"
+    assert (one != other) == (key in GLOBAL or attacked)
     for work in (ResultKey("global", 0, None, "0000"), ResultKey("ft", 0, 0, "0000", before.options("ft"))):
         results = [PersonalIdentities(settings, data).of(work)["sha256"] for settings in (before, now)]
         assert results[0] != results[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -9,14 +10,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from running import Finished, invoke, read_rows, without_time
 
+from data_partition.split_files.folder import SplitFolder
+from fedml_spurious.analysis.gradient_terms import gradient_terms
 from fedml_spurious.cli import main
 from fedml_spurious.common import storage
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.config.file import check_settings
-from fedml_spurious.experiment.recordings import check_recordings
+from fedml_spurious.config.settings import Settings
+from fedml_spurious.experiment.inputs import initial_network
+from fedml_spurious.experiment.recordings import RecordClient, check_recordings
+from fedml_spurious.experiment.result_key import ResultKey
+from fedml_spurious.experiment.tasks import TaskRunner
+from fedml_spurious.learning.client_data import to_tensors
+from fedml_spurious.learning.metrics import evaluate
+from fedml_spurious.learning.state_dicts import copy_state
+from fedml_spurious.personalization.base import ClientView, MethodSettings, Observer, Personalized
+from fedml_spurious.personalization.fine_tuning import FineTuning
 
 RECORDED = ("divergence.csv", "gamma.csv", "twins.csv")
 
@@ -145,3 +158,80 @@ def test_twins_of_what_is_no_colour_are_refused(tiny: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="the spurious feature of colored_mnist is not blond, blond; leave"):
         check_recordings(settings, {0: hair})
     check_recordings(check_settings(tiny, source="test"), {0: hair})
+
+
+class Doubled(FineTuning):
+    """Every batch doubles all weights: two epochs of two batches, of which one is selected."""
+
+    def __init__(self, selected: int) -> None:
+        super().__init__(MethodSettings())
+        self.selected = selected
+
+    def personalize(self, view: ClientView, observe: Observer | None = None) -> Personalized:
+        model, states = copy.deepcopy(view.global_model), {}
+        for batch in range(5):
+            epoch = -(-batch // 2)
+            if batch:
+                with torch.no_grad():
+                    for parameter in model.parameters():
+                        parameter *= 2
+            if observe is not None:
+                observe(model, epoch, batch)
+            states[epoch] = copy_state(model)
+        return Personalized(states[self.selected], self.selected, 0.5)
+
+
+@pytest.mark.parametrize("selected", [1, 2])
+def test_what_is_recorded_is_of_the_model_at_the_end_of_each_epoch(
+    selected: int, tiny: dict[str, Any], splits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an epoch weights are 4 times the global ones, after two 16 times."""
+    settings = check_settings(tiny | {"analysis_args": {"samples": 5}}, source="test")
+    data = SplitFolder(splits)
+    runner = TaskRunner(settings, {0: data}, torch.device("cpu"))
+    start = initial_network(settings, data, 0)
+    runner.use(start, 0)
+    models = {}
+    for epoch, factor in ((1, 4), (2, 16)):
+        models[epoch] = copy.deepcopy(start)
+        with torch.no_grad():
+            for parameter in models[epoch].parameters():
+                parameter *= factor
+    monkeypatch.setattr(Settings, "method_type", lambda *_: lambda _: Doubled(selected))
+    key = ResultKey("ft", 0, 0, "0001", MethodSettings())
+    found = runner.run(RecordClient(key, 0.25, ("gamma", "twins")))
+    samples = data.load("0001", "test")
+    x, y = to_tensors(samples.image, samples.label, "cpu")
+    for row in found["twins"]:
+        assert row["acc_own"] == evaluate(models[row["epoch"]], x, y).accuracy
+        assert row["selected"] == (row["epoch"] == selected)
+    assert [row["epoch"] for row in found["twins"]] == [1, 2]
+    expected = [
+        {"epoch": epoch, "sample": place, **row, "selected": int(epoch == selected)}
+        for epoch in range(1, selected + 1)
+        for place, row in enumerate(
+            gradient_terms(start, models[epoch], x[:5], y[:5], eps=0.25, colored=True)
+        )
+    ]
+    assert found["gamma"] == expected
+
+
+def test_a_recording_is_made_with_the_budget_of_the_results(
+    tiny: dict[str, Any], splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule shrinks 4.0, with which every attack succeeds, more than once."""
+    tiny |= {"analysis_args": {"record": ["gamma"], "samples": 2}, "personalization_args": {"epochs": 1}}
+    tiny["attack_args"] |= {"eps": 4.0, "shrink": 0.25}
+    tiny["experiment_args"] = {"methods": ["ft"]}
+    budgets = set()
+    run = RecordClient.run
+
+    def noted(task: RecordClient, runner: TaskRunner) -> Any:
+        budgets.add(task.eps)
+        return run(task, runner)
+
+    monkeypatch.setattr(RecordClient, "run", noted)
+    assert invoke(tiny, tmp_path / "run").exit_code == 0
+    (eps,) = {float(row["eps"]) for row in read_rows(tmp_path / "run/results.csv")}
+    assert budgets == {eps}
+    assert eps < 4.0

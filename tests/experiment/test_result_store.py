@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from running import read_rows
 
 from fedml_spurious.common.checksums import keep_checksums
 from fedml_spurious.common.errors import InputError
@@ -123,3 +124,37 @@ def test_a_broken_line_of_what_methods_tell_names_its_client(tmp_path: Path) -> 
     (part / "details.csv").write_text("client,details\n0001,nonsense\n")
     with pytest.raises(InputError, match=r"details\.csv: broken, .* of client 0001; remove the folder"):
         store.add(key("0000"), outcome("0000"))
+
+
+def test_what_belongs_to_other_options_does_not_stay_beside_the_results(tmp_path: Path) -> None:
+    """Options that are chosen now tell no trajectory, no details and no model; those of before did."""
+    store = ResultStore(RunFolder(tmp_path))
+    other = dataclasses.replace(key("0000"), options=make_method("ours", lam_adv=2.0, lam_l2=0.1).settings)
+    store.add(key("0000"), outcome("0000"))
+    store.add(other, Outcome(outcome("0000").last, outcome("0000").last))
+    target = RunFolder(tmp_path).personal_part("ours", 0, 0)
+    both = ["clients.csv", "clients_last.csv"]
+    store.collect([key("0000")])
+    assert sorted(contents(target)) == sorted([*both, "details.json", "models/0000.pt", "trajectory.csv"])
+    store.collect([other])
+    assert sorted(contents(target)) == both
+    assert [row["acc_b"] for row in read_rows(target / "clients.csv")] == ["0.25"]
+
+
+def test_every_client_brings_the_trajectory_of_its_own_options(tmp_path: Path) -> None:
+    """Both clients tried both; the batches of the second options begin at 10."""
+    store = ResultStore(RunFolder(tmp_path))
+    options = [make_method("ours", lam_adv=value, lam_l2=0.1).settings for value in (1.0, 2.0)]
+    plan = []
+    for number, own in enumerate(options):
+        for client in ("0001", "0000"):
+            found = outcome(client)
+            steps = tuple(step | {"batch": step["batch"] + 10 * number} for step in found.trajectory)
+            store.add(ResultKey("ours", 0, 0, client, own), dataclasses.replace(found, trajectory=steps))
+        plan.append(ResultKey("ours", 0, 0, f"000{number}", own))
+    store.collect(plan)
+    rows = read_rows(RunFolder(tmp_path).personal_part("ours", 0, 0) / "trajectory.csv")
+    expected = [("0000", str(batch)) for batch in range(3)] + [
+        ("0001", str(10 + batch)) for batch in range(3)
+    ]
+    assert [(row["client"], row["batch"]) for row in rows] == expected
