@@ -10,13 +10,14 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     IterableDataset,
+    RandomSampler,
     SequentialSampler,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
 )
 
-from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.errors import InputError, SealedError
 from fedml_spurious.fedml_adapter import LoaderData
 from fedml_spurious.fedml_adapter.trainer import collect
 
@@ -83,6 +84,8 @@ def test_a_loader_that_cannot_be_put_in_order_is_read_once() -> None:
             "WeightedRandom",
         ),
         (SAMPLES, {"batch_sampler": [[0, 1], [5]]}, "the batch sampler list"),
+        (SAMPLES, {"sampler": RandomSampler(SAMPLES, replacement=True)}, "the sampler RandomSampler"),
+        (SAMPLES, {"sampler": RandomSampler(SAMPLES, num_samples=COUNT - 1)}, "the sampler RandomSampler"),
         (Stream(), {"batch_size": 4, "drop_last": True}, "drop_last of an iterable data set"),
     ],
 )
@@ -102,3 +105,38 @@ def test_other_loaders_are_taken_as_they_come() -> None:
         list(DataLoader(SAMPLES, batch_size=4)),
     ):
         assert data_of(loader).load("0000", "train").label.tolist() == list(range(COUNT))
+
+
+def test_what_a_loader_makes_of_its_samples_is_kept() -> None:
+    """A program's own ``collate_fn`` may turn the images or code the classes anew."""
+
+    def collate(samples: Any) -> Any:
+        images, labels = zip(*samples, strict=True)
+        return 1 - torch.stack(images), torch.stack(labels) // 2
+
+    loader: DataLoader[Any] = DataLoader(SAMPLES, batch_size=4, shuffle=True, collate_fn=collate)
+    found = data_of(loader).load("0000", "train")
+    assert torch.equal(found.image, 1 - SAMPLES.tensors[0])
+    assert found.label.tolist() == [label // 2 for label in range(COUNT)]
+    assert torch.equal(collect(loader, CPU)[0], found.image)
+
+
+def test_seals_are_nested_and_a_measurement_within_leaves_them_as_they_were() -> None:
+    data = data_of(DataLoader(SAMPLES, batch_size=4))
+
+    def require_sealed() -> None:
+        data.load("0000", "test")
+        with pytest.raises(SealedError, match="client 0000: the bias-conflicting test set must not be read"):
+            data.load("0000", "test_bc")
+
+    with data.sealed():
+        with data.sealed():
+            require_sealed()
+        require_sealed()
+        with data.unsealed():
+            data.load("0000", "test_bc")
+            with data.sealed():
+                require_sealed()
+            data.load("0000", "test_bc")
+        require_sealed()
+    data.load("0000", "test_bc")

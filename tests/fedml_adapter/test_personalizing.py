@@ -20,8 +20,11 @@ from fedml_spurious.experiment.inputs import initial_network
 from fedml_spurious.fedml_adapter import LoaderData, PersonalizingAggregator, PersonalizingTrainer
 from fedml_spurious.fedml_adapter.arguments import fedml_arguments, personalization_rounds
 from fedml_spurious.fedml_adapter.dataset import fedml_dataset
-from fedml_spurious.fedml_adapter.notes import NOTES, separate
+from fedml_spurious.fedml_adapter.failures import Failures
+from fedml_spurious.fedml_adapter.notes import NOTES, Notes, separate
 from fedml_spurious.fedml_adapter.simulator import SingleProcessSimulator
+from fedml_spurious.fedml_adapter.two_steps import TwoSteps
+from fedml_spurious.learning.attacks import SuccessCount
 from fedml_spurious.learning.client_data import to_tensors
 
 CPU = torch.device("cpu")
@@ -312,3 +315,51 @@ def test_over_grpc_an_error_travels_in_fedmls_messages(conflicting_splits: Path)
     assert "do not fit" in good.get_model_params()[NOTES].failure
     with pytest.raises(InputError, match="do not fit"):
         aggregator.results()
+
+
+def test_of_several_errors_the_first_is_kept() -> None:
+    """What follows is often what comes of it."""
+    failures = Failures(Namespace(backend="GRPC", rank=1))
+    for text in ("", "the first", "", "the second"):
+        failures.hear(text)
+    with pytest.raises(InputError, match="the first"):
+        failures.check()
+    assert sum((Notes(failure=text) for text in ("", "early", "late")), Notes()).failure == "early"
+
+
+def test_clients_that_are_personalized_have_to_be_drawn_in_each_round_that_needs_them(
+    conflicting_splits: Path,
+) -> None:
+    """FedML draws by ``np.random.seed(round)`` and ``np.random.choice``: 1, 2 in round 2, 0, 1 in 3."""
+    data = SplitFolder(conflicting_splits)
+    args = arguments(conflicting_splits, experiment_args={"methods": ["ft"]})
+    args.backend = "GRPC"
+    for client in data.client_ids:
+        args.personalization_args["clients"] = [client]
+        if client == "0001":
+            assert TwoSteps(args, data).clients == (client,)
+        else:
+            with pytest.raises(InputError, match=f"client {client} never takes part in personalization"):
+                TwoSteps(args, data)
+
+
+def test_a_client_that_stopped_counting_is_fooled_by_no_smaller_budget(conflicting_splits: Path) -> None:
+    """By hand: 38, 30 and 18 of 40 samples are fooled; the last are 45 %, in the range of 30 to 50 %."""
+    data = SplitFolder(conflicting_splits)
+    attack, experiment = {"eps": 0.3, "shrink": 0.8}, {"methods": ["ft"]}
+    args = arguments(conflicting_splits, attack_args=attack, experiment_args=experiment)
+    steps = TwoSteps(args, data)
+    eps = [0.3, 0.3 * 0.8, 0.3 * 0.8 * 0.8, 0.3 * 0.8 * 0.8 * 0.8]
+    fooled = {"0000": [8, 0], "0001": [10, 10, 8, 4], "0002": [20, 20, 10, 2]}
+    counts = {
+        client: {
+            one: SuccessCount(number, 20 if client == "0002" else 10)
+            for one, number in zip(eps, numbers, strict=False)
+        }
+        for client, numbers in fooled.items()
+    }
+    found = steps.budget(counts)
+    assert (found.eps, found.in_range) == (eps[2], True)
+    assert [rate for _, rate in found.trail] == [38 / 40, 30 / 40, 18 / 40]
+    with pytest.raises(InputError, match="client 0001 never counted how often the attack succeeds"):
+        steps.budget({client: own for client, own in counts.items() if client != "0001"})

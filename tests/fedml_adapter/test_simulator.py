@@ -64,12 +64,20 @@ def in_double(splits: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
         ]
 
 
-def reference(clients: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """FedAvg as McMahan et al. 2017 print it (Algorithm 1), without our classes."""
-    weights = network().double().state_dict()
+def reference(
+    clients: list[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[dict[str, torch.Tensor], list[list[float]]]:
+    """FedAvg as McMahan et al. 2017 print it (Algorithm 1), without our classes.
+
+    Returns:
+        The weights, and by round the mean loss of each client over its batches.
+    """
+    weights, losses = network().double().state_dict(), list[list[float]]()
     for round_index in range(2):
         updates = []
+        losses.append([])
         for client in sample_clients(5, round_index, total=4, per_round=2):
+            steps = []
             x, y = clients[client]
             model = network().double()
             model.load_state_dict(weights)
@@ -83,14 +91,17 @@ def reference(clients: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, tor
                     cuts.pop()
                 for rows in np.split(order, cuts):
                     optimizer.zero_grad()
-                    torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
+                    loss = torch.nn.functional.cross_entropy(model(x[rows]), y[rows])
+                    loss.backward()
                     optimizer.step()
+                    steps.append(loss.item())
+            losses[-1].append(sum(steps) / len(steps))
             updates.append((len(y), model.state_dict()))
         total = sum(count for count, _ in updates)
         for name, value in weights.items():
             if value.is_floating_point():
                 weights[name] = sum(state[name] * count for count, state in updates) / total
-    return weights
+    return weights, losses
 
 
 def test_two_rounds_equal_the_algorithm_written_out(splits: Path) -> None:
@@ -103,8 +114,11 @@ def test_two_rounds_equal_the_algorithm_written_out(splits: Path) -> None:
     counts = {index: len(y) for index, (_, y) in enumerate(clients)}
     model = network().double()
     dataset = [sum(counts.values()), 0, None, None, counts, loaders, dict.fromkeys(counts), 10]
-    SingleProcessSimulator(arguments(), CPU, dataset, model).run()
-    for name, value in reference(clients).items():
+    rounds: list[Round] = []
+    SingleProcessSimulator(arguments(), CPU, dataset, model, after_round=rounds.append).run()
+    expected, losses = reference(clients)
+    assert [list(finished.losses) for finished in rounds] == [pytest.approx(own) for own in losses]
+    for name, value in expected.items():
         if value.is_floating_point():
             torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-7, atol=1e-9)
     assert model.state_dict()["features.1.num_batches_tracked"].dtype == torch.int64
@@ -261,3 +275,42 @@ def test_a_plain_loader_without_a_client_index_works() -> None:
 def test_wrong_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_arguments(arguments(**changes))
+
+
+def test_the_rounds_after_fedavg_are_of_all_clients_and_are_gone_on_from(federation: SplitFolder) -> None:
+    """A trainer with one round of FedAvg and two of its own, of which the first was done before."""
+    calls: list[str] = []
+    for start, indices in ((0, (0, 1, 2)), (1, (1, 2)), (2, (2,))):
+        model, args = network(), arguments(comm_round=3, calls=calls)
+        trainer, aggregator = NumberTrainer(model, args), NumberAggregator(model, args)
+        trainer.federated_rounds = 1
+        dataset = fedml_dataset(federation, federation.client_ids, batch_size=16)
+        calls.clear()
+        SingleProcessSimulator(args, CPU, dataset, model, trainer, aggregator, start_round=start).run()
+        expected = [
+            f"train {client} in round {index}"
+            for index in indices
+            for client in (range(4) if index else sample_clients(5, 0, total=4, per_round=2))
+        ]
+        assert [call for call in calls if call.startswith("train")] == expected
+
+
+def test_the_global_model_is_measured_on_all_clients_together_every_so_many_rounds(
+    federation: SplitFolder, splits: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FedML calls ``test_all`` after every round; the images are read with nothing but h5py."""
+    model, args = network(), arguments(comm_round=6, frequency_of_the_test=2)
+    aggregator = SpuriousAggregator(model, args)
+    _, _, _, _, _, train, test, _ = fedml_dataset(federation, federation.client_ids, batch_size=16)
+    caplog.set_level("INFO")
+    for args.round_idx in range(6):
+        assert aggregator.test_all(train, test, CPU, args)
+    right, count = 0, 0
+    model.eval()
+    with h5py.File(splits / "colored_mnist_test.h5") as file, torch.no_grad():
+        for group in file["examples"].values():
+            x = torch.from_numpy(group["image"][()]).permute(0, 3, 1, 2) / 255
+            right += int((model(x).argmax(dim=1).numpy() == group["label"][()]).sum())
+            count += len(x)
+    said = [record.getMessage() for record in caplog.records if "over all clients" in record.getMessage()]
+    assert said == [f"round {index}: Acc_B {right / count} over all clients" for index in (0, 2, 4, 5)]

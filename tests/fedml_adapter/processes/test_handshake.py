@@ -55,3 +55,25 @@ def test_the_split_files_of_every_seed_are_compared(splits: Path, tmp_path: Path
     for theirs, folder in (({0: one, 1: one}, splits), ({0: other, 1: other}, tmp_path)):
         with pytest.raises(InputError, match=f"rank 1 on h has other split files in {folder} than rank 0"):
             require_same_splits(mine, {"splits": describe_splits(theirs), "host": "h"}, 1)
+
+
+def test_what_belongs_to_a_host_may_differ_and_what_changes_results_may_not(tiny: dict[str, Any]) -> None:
+    mine = introduce(check_settings(copy.deepcopy(tiny), source="test"), 2, {})
+    own = copy.deepcopy(tiny)
+    own["data_args"] |= {"data_cache_dir": "/elsewhere", "cache_mb": 1.0, "raw": "/raw"}
+    own["device_args"] = {"gpu_id": 3, "worker_gpus": [3, 2]}
+    own["tracking_args"] = {"run_name": "mine"}
+    theirs = introduce(check_settings(own, source="test"), 2, {})
+    require_equal(mine, theirs, 1)
+    other = copy.deepcopy(own)
+    other["train_args"]["learning_rate"] = 0.5
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"settings": introduce(check_settings(other, source="test"), 2, {})["settings"]},
+         r"has other settings\n  train_args.learning_rate: 0.5 there, 0.001 on rank 0\nStart all processes"),
+        ({"versions": theirs["versions"] | {"torch": "1.0"}},
+         r"has other versions\n  torch: '1.0' there, .*\nInstall the same versions for all processes"),
+        ({"threads": 1}, "computes with 1 thread, rank 0 with 2, .*; set device_args.threads"),
+    ]  # fmt: skip
+    for change, message in changes:
+        with pytest.raises(InputError, match=f"rank 1 on {theirs['host']} {message}"):
+            require_equal(mine, theirs | change, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def test_several_processes_recalibrate_to_the_bits_of_one(
     tiny["personalization_args"]["batchnorm"] = "recalibrate"
     settings, data = check_settings(tiny, source="test"), {0: SplitFolder(splits)}
     model, states = initial_network(settings, data[0], 0), []
+    before = copy.deepcopy(model.state_dict())
     with contextlib.ExitStack() as stack:
         workers, _ = stack.enter_context(remote(settings, splits, 2, silos=silos))
         for name, used in (("several", workers), ("one", LocalWorkers(settings, data, CPU))):
@@ -36,5 +38,6 @@ def test_several_processes_recalibrate_to_the_bits_of_one(
             run = RunContext(settings, data, folder, used, quiet, CPU)
             states.append(apply_batchnorm_policy(run, {0: model})[0].state_dict())
     require_same_weights(states[0], states[1])
+    require_same_weights(model.state_dict(), before)
     layers = ("features.1", "features.4")
     assert all(not torch.equal(states[1][f"{name}.running_mean"], torch.zeros(1)) for name in layers)

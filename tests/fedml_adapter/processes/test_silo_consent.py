@@ -127,3 +127,18 @@ def test_it_does_nothing_but_what_the_command_is_for(
     )  # fmt: skip
     with pytest.raises(RunError, match="which is no part of this command"):
         worker.serve()
+
+
+def test_it_gives_no_other_silos_models_a_name(settings: Settings, splits: Path, tmp_path: Path) -> None:
+    """Two silos on one machine may share the folder in which their models lie."""
+    content = {"plan": to_plain([ResultKey("ft", 0, 0, client) for client in ("0000", "0001")])}
+    server, messages = _Server(Kind.COLLECT, content), [Received(0, Kind.FINISH, {})]
+    messages.append(server.receive())
+    server.receive = messages.pop  # type: ignore[method-assign]
+    worker = Worker(
+        server,  # type: ignore[arg-type]
+        settings, {0: SplitFolder(splits)}, CPU, Situation(), own_clients=frozenset(["0000"]),
+        silo_folder=tmp_path,
+    )  # fmt: skip
+    with pytest.raises(RunError, match="asked for client 0001, which is not of this silo"):
+        worker.serve()
