@@ -118,6 +118,15 @@ def test_personal_models_stay_on_the_client_and_global_weights_come_back_unchang
         assert all(outcome.state is None for pairs in notes.outcomes.values() for _, outcome in pairs)
 
 
+def test_every_client_counts_until_its_attack_fools_nobody(both: Both) -> None:
+    """A client cannot know which budget the others will need; no smaller one fools a sample either."""
+    found = both.aggregator._found.counts
+    assert sorted(found) == ["0000", "0001", "0002"]
+    for counts in found.values():
+        assert list(counts) == pytest.approx([0.3 * 0.8**place for place in range(len(counts))])
+        assert [bool(count.fooled) for count in counts.values()] == [True] * (len(counts) - 1) + [False]
+
+
 def test_what_the_server_sends_out_tells_no_client_of_another(both: Both) -> None:
     _, notes = separate(both.aggregator.aggregate([(1, params) for params in both.aggregator.sent]))
     assert not notes.outcomes

@@ -104,7 +104,8 @@ def test_figure_5_has_both_correlations(recorded: Finished, tmp_path: Path) -> N
     clients = [row for row in found if row["of"] == "client"]
     last = trajectory(recorded.folder, "ft").groupby("client").last()
     assert [row["client"] for row in clients] == list(last.index)
-    assert [float(row["acc_adv"]) for row in clients] == pytest.approx(last["acc_adv"].tolist())
+    for name in ("acc_adv", "disparity"):
+        assert [float(row[name]) for row in clients] == pytest.approx(last[name].tolist())
     (over_clients,) = (row for row in found if row["of"] == "correlation over clients")
     assert over_clients["correlation"] == ""  # two clients say nothing
 
