@@ -69,3 +69,13 @@ def test_of_a_run_in_which_a_method_diverged_nothing_else_is_said(
     ]  # fmt: skip
     table = DatasetTable.of(DatasetRuns.of_one(FinishedRun(Path("run"), {}, tuple(rows), {}, {})), "mean")
     assert headline(table) == f"No conclusion: {diverged} diverged on 1 of 2 clients."
+
+
+def test_rows_of_trials_are_no_results_while_nobody_knows_which_is_taken(tmp_path: Path) -> None:
+    run = open_folder(tmp_path)
+    for place, value in enumerate((0.1, 1.0)):
+        path = run / f"personal/ft/lam={value}/fl0_p0/clients.csv"
+        append_csv(path, COLUMNS, [vars(client_row("ft", "0000", 0.9, value / 2))])
+        finished = open_run(run).finished
+        found = [row.acc_bc for row in finished.results] if finished else []
+        assert found == ([0.05] if place == 0 else [])

@@ -195,7 +195,8 @@ def test_the_settings_that_differ_from_the_shipped_ones_are_named(tmp_path: Path
     run = write_run(tmp_path / "run", constant, sections=shipped)
     config = shipped | {"experiment_args": {"methods": ["global", "ft", "ours"]}}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    defaults = {"attack_args": {"steps": 10, "step_ratio": 0.25}}
+    # The file's number of epochs is another than the default's, and the run has it.
+    defaults = {"attack_args": {"steps": 10, "step_ratio": 0.25}, "train_args": {"epochs": 99}}
     (run / "environment.json").write_text(json.dumps({"defaults": defaults}))
     text = Elements(make_page([run])).text
     assert "Settings that differ from quickstart" in text
@@ -266,10 +267,13 @@ def test_an_unfinished_run_says_what_is_missing(finished: Finished, tmp_path: Pa
     (run / "results.csv").unlink()
     shutil.rmtree(run / "personal" / "ours")
     (run / "global/fl1/rounds.csv").unlink()
+    rounds = run / "global/fl0/rounds.csv"
+    rounds.write_text("".join(rounds.read_text().splitlines(keepends=True)[:-1]))
     code, output = report(run)
     assert (code, output) == (0, f"{run / 'report.html'}\n")
     text = Elements((run / "report.html").read_text()).text
     assert "Global model fl1: 0 of 3 rounds." in text
+    assert "Global model fl0: 2 of 3 rounds." in text
     assert "ours: no client is finished" in text
     assert "ft raises the accuracy disparity" in text or "ft lowers the accuracy disparity" in text
 
@@ -302,10 +306,12 @@ def test_runs_whose_folders_have_one_name_are_told_apart(tmp_path: Path) -> None
         assert f"Audit of {name} (probe colour" in page
         assert f"Configuration of {name}<" in page
     links = Elements(page).all("a")
-    files = {(link["download"], link["href"]) for link in links if "download" in link}
-    names = [name for name, _ in files]
+    contents = {(link["download"], link["href"]) for link in links if "download" in link}
+    names = [name for name, _ in contents]
     assert len(names) == len(set(names))  # a name has one content
-    assert {"audit_a_fl0.csv", "audit_b_fl0.csv"} <= set(names)
+    files = downloads(page)
+    for run, name in zip(runs, "ab", strict=True):
+        assert files[f"audit_{name}_fl0.csv"] == (run / "audit.csv").read_text()
 
 
 def test_only_runs_whose_folders_have_one_name_are_named_with_the_folder_above(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from data_partition.split_files.folder import SplitFolder
 from fedml_spurious.common.storage import write_csv
 from fedml_spurious.report.audits import make_audits, with_verdicts
 from fedml_spurious.report.clients import make_explorer
-from fedml_spurious.report.contents import gather
+from fedml_spurious.report.contents import gather, with_extras
 from fedml_spurious.report.drawings import _curves, draw_curves
 from fedml_spurious.report.extras import make_extras
 from fedml_spurious.report.headline import headline
@@ -188,3 +188,14 @@ def test_trajectories_are_of_the_first_pair_of_seeds_of_a_client(finished: Finis
             ends = [float(own[place]["acc_b"]) for place in (0, -1)]
             assert spark.text.startswith(f"Acc_B {ends[0]:.2f} to {ends[1]:.2f}")
     assert statistics.fmean(len(extra.trajectories) for extra in make_extras(runs, explorer, {}, 10**6)) == 2
+
+
+def test_what_was_left_out_for_its_size_is_said_and_nothing_else(finished: Finished) -> None:
+    page = gather([open_run(finished.folder)])
+    (whole,) = with_extras(page, 10**6).datasets
+    assert whole.left_out == ""
+    sizes = [extra.size for extra in whole.extras]
+    (some,) = with_extras(page, sizes[0] + sizes[1]).datasets
+    assert some.left_out == ("To keep the page small, images and trajectories are those of the first 2.")
+    (none,) = with_extras(page, sizes[0] - 1).datasets
+    assert none.left_out == ""
