@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
+from torch import nn
 
 from data_partition.colored.coloring import PALETTE, tint
 from data_partition.split_files.folder import SplitFolder
@@ -197,6 +198,19 @@ def test_a_model_that_looks_at_the_colour_alone_is_found_out() -> None:
     assert (found.flips_global, found.flips_personal) == (0, 1)
     assert found.delta.low > 0.85
     assert found.change.low < 0 < found.change.high
+
+
+def test_a_model_in_training_answers_as_in_eval_mode_and_is_left_as_it_was() -> None:
+    x, y = torch.rand(40, 3, 4, 4), torch.arange(40) % 2
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Dropout(0.9), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    model(x)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = answer(model, x, x[:, None].flip(0), y)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    classes = model.eval()(x).argmax(dim=1)
+    assert found.right.tolist() == (classes == y).double().tolist()
+    assert found.flipped[:, 0].tolist() == (classes.flip(0) != classes).double().tolist()
 
 
 def test_a_probe_that_changes_nothing_flips_nothing() -> None:

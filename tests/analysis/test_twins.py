@@ -78,6 +78,17 @@ def test_a_model_of_a_third_class_agrees_with_nothing() -> None:
     assert found["agree_shape"] == found["agree_color"] == found["acc_own"] == 0
 
 
+def test_a_model_in_training_is_measured_in_eval_mode_and_left_as_it_was() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(24, 8), nn.Dropout(0.9), nn.Linear(8, 2))
+    twins = ColorTwins(samples(), PALETTE, COLOR_MAP, CPU)
+    found = [twins.predictions(model) for _ in range(20)]
+    assert all(module.training for module in model.modules())
+    expected = twins.predictions(model.eval())
+    assert all(np.array_equal(one, expected) for one in found)
+
+
 def test_a_model_of_one_class() -> None:
     """Three conflicting twins: two red ones of class 0 and the blue one of class 1; all get class 0."""
     found = measure("nothing")

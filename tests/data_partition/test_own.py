@@ -354,6 +354,24 @@ def test_names_of_clients_are_told_wherever_their_ids_are(tmp_path: Path) -> Non
         choose_clients(folder, ("0000", "lab"))
 
 
+def test_classes_that_have_a_name_count_also_where_none_occurs(tmp_path: Path) -> None:
+    columns = {"label": [0, 1] * 3, "spurious": [0, 1] * 3, "client": [0] * 6}
+    given = ["train", "train", "val", "val", "test", "test"]
+    names = {"class_names": ["cat", "dog", "owl"], "spurious_names": ["snow", "grass", "sand"]}
+    write_splits(tmp_path, "own", image=make_image(6), split=given, **columns, **names)
+    meta = SplitFolder(tmp_path).meta
+    assert (meta.num_classes, meta.class_names) == (3, ("cat", "dog", "owl"))
+    assert meta.spurious_names == ("snow", "grass", "sand")
+    assert meta.options["split"] == "given"
+
+
+def test_numbers_too_long_for_a_class_are_names(tmp_path: Path) -> None:
+    rows = [("0.png", "9" * 19, "0", "a"), ("1.png", "1", "0", "a")]
+    table = write_table(tmp_path, rows)
+    write_folder_splits(tmp_path / "out", "own", images=tmp_path, table=table, side=4, ratios=(1, 0, 0))
+    assert SplitFolder(tmp_path / "out").meta.class_names == ("1", "9" * 19)
+
+
 def test_of_many_names_ten_are_told(tmp_path: Path) -> None:
     names = [f"ward {number:02}" for number in range(12)]
     columns = {"label": [0] * 12, "spurious": [0] * 12, "client": names}

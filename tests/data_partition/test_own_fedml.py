@@ -71,6 +71,7 @@ def test_names_groups_and_seed_are_those_of_the_files(tmp_path: Path) -> None:
             assert train.aligned.tolist() == [
                 int(pair != (1, 1)) for pair in zip(train.label, train.spurious, strict=True)
             ]
+            assert splits.count("0000", "val") == {"list": 4, "loaders": 3}[kind]  # 10 % of 40, or 8 %
             drawn.append((kind, tuple(splits.load("0000", "val").image[:, 0, 0, 0].tolist())))
     assert len(set(drawn)) == 4
 
@@ -99,6 +100,14 @@ def test_training_loaders_alone_are_drawn_into_splits(tmp_path: Path) -> None:
     splits = SplitFolder(tmp_path)
     assert [splits.count("0001", split) for split in ("train", "val", "test")] == [12, 4, 4]
     assert 100 <= splits.load("0001", "train").image.min()  # the client of index 12
+
+
+@pytest.mark.parametrize("validation", [0, 100])
+def test_a_validation_split_of_nothing_or_everything_is_refused(validation: int, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=f"validation: is {validation}; expected a whole per cent from 1 to 99"
+    ):
+        from_fedml(tmp_path, "numbers", dataset(), parity_of_pairs, validation=validation)
 
 
 def test_flat_and_normalised_images_are_brought_back(tmp_path: Path) -> None:
@@ -130,6 +139,10 @@ def test_bytes_stay_what_they_are_with_rows_and_channels_in_their_places(tmp_pat
         ),
         ({0: [(torch.zeros(2, 1, 4, 4), torch.zeros(2, 3))]}, "expected a class from 0"),
         ({0: [3]}, "no pair of images and classes"),
+        (
+            {0: [(torch.zeros(2, 1, side, side), torch.zeros(2, dtype=int)) for side in (4, 5)]},
+            r"images of one size, got \[\(4, 4, 3\), \(5, 5, 3\)\]",
+        ),
     ],
 )
 def test_what_is_no_such_data_is_refused(given: Any, message: str, tmp_path: Path) -> None:

@@ -93,6 +93,13 @@ def test_the_head_is_found_by_what_it_does_and_not_where_it_is_registered() -> N
     assert changed_keys == {"classifier.weight", "classifier.bias"}
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(3), nn.LayerNorm(3), nn.GroupNorm(1, 3)])
+def test_a_normalisation_is_no_head(norm: nn.Module) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), norm)
+    with pytest.raises(InputError, match="2, the last one that a pass meets, normalises"):
+        last_layer(model, torch.rand(2, 3, 2, 2))
+
+
 def test_looking_for_the_head_draws_nothing_that_others_draw() -> None:
     class Noisy(nn.Sequential):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

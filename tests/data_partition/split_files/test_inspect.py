@@ -155,8 +155,10 @@ def test_each_place_of_the_picture_shows_a_sample_of_its_kind(tmp_path: Path) ->
 
 def test_a_label_that_is_no_class_of_the_client_is_found(tmp_path: Path) -> None:
     with SplitWriter(tmp_path, INFO) as writer:
-        writer.add_client("0000", classes=[0], color_map={0: 0, 1: 1})
+        writer.add_client("0000", classes=[0], color_map={1: 1, 0: 0})
+        writer.add_client("0001", classes=[1, 0])
         writer.write("0000", "val", Samples(**make_samples([0, 1], [0, 1], [1, 2])))
+    assert SplitFolder(tmp_path).meta.clients["0001"].classes == (0, 1)
     assert list(find_problems(SplitFolder(tmp_path))) == [
         "client 0000, val: label 1, which is no class of the client"
     ]
