@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_partition import inspect
+from data_partition import inspect, own_folder
 from data_partition.own import write_splits
 from data_partition.own_folder import write_folder_splits
 from data_partition.split_files.check import find_problems
@@ -103,6 +103,25 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
     folder = SplitFolder(tmp_path)
     sources = {split: folder.load("0000", split).source.tolist() for split in SPLITS}
     assert sources == {"train": [0], "val": [1], "test": [2, 4], "test_bc": [3]}
+
+
+def test_the_majority_is_of_training_validation_and_biased_test_samples(tmp_path: Path) -> None:
+    columns = {"label": [0] * 5, "spurious": [1, 0, 0, 1, 0], "client": [0] * 5}
+    given = ["train", "val", "test", "train", "test"]
+    write_splits(tmp_path, "own", image=make_image(5), split=given, **columns)
+    assert SplitFolder(tmp_path).meta.clients["0000"].color_map == {0: 0}
+
+
+def test_a_table_may_give_splits_and_pictures_are_64_pixels_wide(tmp_path: Path) -> None:
+    given = ("train", "test", "val", "train")
+    rows = [(f"{row}.png", "0", "0", "a", split) for row, split in enumerate(given)]
+    table = write_table(tmp_path, rows, header="file,label,spurious,client,split")
+    options = ["--images", tmp_path, "--table", table, "--name", "own", "--out", tmp_path / "out"]
+    done = CliRunner().invoke(own_folder.command, [str(option) for option in options])
+    assert done.exit_code == 0, done.output
+    folder = SplitFolder(tmp_path / "out")
+    assert [folder.load("0000", split).source.tolist() for split in SPLITS] == [[0, 3], [2], [1], []]
+    assert folder.image_shape == (64, 64, 3)
 
 
 def test_a_given_bias_conflicting_test_set_does_not_say_what_is_aligned(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -94,6 +95,14 @@ def test_the_fingerprint_tells_data_apart(splits: Path, damaged: Path, tmp_path:
     write_splits(tmp_path / "one", "x", image=ones, **columns)
     write_splits(tmp_path / "two", "x", image=2 * ones, **columns)
     assert SplitFolder(tmp_path / "one").fingerprint != SplitFolder(tmp_path / "two").fingerprint
+
+
+def test_the_fingerprint_is_of_all_four_files(splits: Path) -> None:
+    lines = [
+        f"{split} {hashlib.sha256((splits / f'colored_mnist_{split}.h5').read_bytes()).hexdigest()}"
+        for split in ("train", "val", "test", "test_bc")
+    ]
+    assert SplitFolder(splits).fingerprint == hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def test_unknown_clients_and_splits_are_refused(federation: SplitFolder) -> None:
