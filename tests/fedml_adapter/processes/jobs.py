@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import quick_start
@@ -188,14 +190,20 @@ def mpirun(processes: int) -> list[str]:
     return [program, "--allow-run-as-root", "--oversubscribe", "-np", str(processes)]
 
 
-def free_ports(count: int) -> int:
-    """The first of so many free ports in a row, where tests that run beside these do not look first.
+_HELD: dict[int, IO[str]] = {}  # locks of this process, by the first of its ports
 
-    Two that found the same ports would both listen, and each would get a part of the messages.
+
+def free_ports(count: int) -> int:
+    """The first of so many free ports in a row, which no tests that run beside these get until these end.
+
+    Two that found the same ports would both listen, and each would get a part of the messages. Ports of a job
+    that has ended are not free for a minute, so that the next job takes others.
     """
     places = range(20_000, 32_000, 97)  # above, the system gives ports to whoever connects
     start = os.getpid() % len(places)
     for first in (*places[start:], *places[:start]):
+        if not _hold(first):
+            continue
         try:
             for port in range(first, first + count):
                 with socket.socket() as probe:
@@ -204,3 +212,16 @@ def free_ports(count: int) -> int:
             continue
         return first
     raise AssertionError("no free ports")
+
+
+def _hold(first: int) -> bool:
+    """Keep a place for this process, until it ends."""
+    if first not in _HELD:
+        lock = (Path(tempfile.gettempdir()) / f"fedml_spurious_tests_port_{first}").open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            return False
+        _HELD[first] = lock
+    return True
