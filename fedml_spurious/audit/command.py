@@ -61,7 +61,7 @@ def audit_runs(
     with ExitStack() as held:
         for subject in subjects:
             require_auditable(subject, options)
-            choose_device(subject.stored.settings)
+            choose_device(subject.stored.settings)  # only to refuse a GPU that is not here
             held.enter_context(hold_folder(subject.finished.path, option=None))
         for place, subject in enumerate(subjects):
             if place:

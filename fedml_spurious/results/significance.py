@@ -148,7 +148,7 @@ class _Counts:
 
     def __init__(self, rng: np.random.Generator, size: int, times: int) -> None:
         rows, share = max(1, _AT_ONCE // size), np.full(size, 1 / size)
-        self._size, self._blocks = size, []
+        self._blocks = []
         for start in range(0, times, rows):
             counts = rng.multinomial(size, share, size=min(rows, times - start))
             # 10,000 draws of 5,000 clients are 400 MB as numbers of 64 bits.
