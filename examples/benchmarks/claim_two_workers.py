@@ -39,6 +39,8 @@ def rounds(setting: str, clients: int) -> Callable[[], dict[str, float]]:
             "batch_size": chosen.batch_size, "learning_rate": 1e-4,
         },
         "validation_args": {"frequency_of_the_test": ROUNDS},
+        # What follows the rounds is not timed; a budget that is chosen takes longer than they do.
+        "attack_args": {"budget": "fixed", "budget_samples": 1, "steps": 1},
         "experiment_args": {"methods": ["global"]},
     }  # fmt: skip
     sizes = {"train": chosen.samples, "val": 1, "test": 1, "test_bc": 1}
