@@ -57,7 +57,7 @@ def require_clients(file: Any, path: Path, meta: SplitMeta) -> None:
     Raises:
         InputError: it has not.
     """
-    found = set(_group(file, "examples", path))
+    found = {name.decode() for name in _group(file.id, "examples", path)}
     if found != meta.clients.keys():
         odd = min(found ^ meta.clients.keys())
         known = "is described and not there" if odd in meta.clients else "is there and not described"
@@ -83,7 +83,7 @@ def read_client(
     Raises:
         InputError: they are not as they are described.
     """
-    group = _group(_group(file, "examples", path), client_id, path)
+    group = _group(_group(file.id, "examples", path), client_id, path)
     count = meta.clients[client_id].counts[split]
     arrays = {}
     for name, dtype in COLUMN_TYPES.items():
@@ -114,23 +114,21 @@ def read_client(
     return Samples(**arrays) if images else None
 
 
+# By HDF5's own calls, as h5py has them: its objects make several where one will do, and a run looks at every
+# array of every client.
+
+
 def _group(parent: Any, name: str, path: Path) -> Any:
     """A group that lies in the file itself: links can lead to any other file."""
-    link = parent.get(name, getlink=True)
-    if link is None:
-        raise _mismatch(path, f"there is no {name!r}")
-    found = parent[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(found, h5py.Group):
-        raise _mismatch(path, f"{name!r} is a link or no group")
+    found = _hard_linked(parent, name.encode())
+    if not isinstance(found, h5py.h5g.GroupID):
+        there = parent.links.exists(name.encode())
+        raise _mismatch(path, f"{name!r} is a link or no group" if there else f"there is no {name!r}")
     return found
 
 
-# Of arrays by HDF5's own calls, as h5py has them: its objects make several where one will do, and a run looks
-# at every array of every client.
-
-
 def _column(group: Any, name: str, path: Path, client_id: str) -> Any:
-    found = _hard_linked(group.id, name.encode())  # as above
+    found = _hard_linked(group, name.encode())
     if not isinstance(found, h5py.h5d.DatasetID) or _is_elsewhere(found):
         raise _mismatch(path, f"client {client_id}, {name}: is missing, or a link, or kept in another file")
     return found
