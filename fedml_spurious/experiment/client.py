@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from dataclasses import replace
@@ -28,7 +27,8 @@ from fedml_spurious.learning.client_data import (
 )
 from fedml_spurious.learning.finite import require_finite_weights
 from fedml_spurious.learning.metrics import Evaluation, evaluate
-from fedml_spurious.learning.state_dicts import copy_state, load_state
+from fedml_spurious.learning.modes import frozen
+from fedml_spurious.learning.state_dicts import copy_model, copy_state, load_state
 from fedml_spurious.personalization.base import (
     AdversarialReference,
     ClientView,
@@ -137,7 +137,7 @@ class ClientStep:
         trajectory: tuple[dict[str, Any], ...],
         seconds: float,
     ) -> Outcome:
-        model = copy.deepcopy(self.model)
+        model = copy_model(self.model)
 
         def measured(found: Personalized) -> ClientResult:
             load_state(model, found.state)
@@ -206,9 +206,10 @@ class ClientStep:
 
     def measure(self, model: nn.Module) -> dict[str, float | None]:
         """Accuracies and losses on the test sets and the adversarial examples, as cells of a row."""
-        biased = evaluate(model, self._tests.biased.x, self._tests.biased.y)
-        conflicting = evaluate(model, self._tests.conflicting.x, self._tests.conflicting.y)
-        adversarial = evaluate(model, self._test_adv.x, self._test_adv.y)
+        with frozen(model):  # once for all three
+            biased = evaluate(model, self._tests.biased.x, self._tests.biased.y)
+            conflicting = evaluate(model, self._tests.conflicting.x, self._tests.conflicting.y)
+            adversarial = evaluate(model, self._test_adv.x, self._test_adv.y)
         return accuracy_cells(biased, conflicting) | {
             "acc_adv": adversarial.accuracy,
             "loss_adv": adversarial.loss,

@@ -36,6 +36,7 @@ from fedml_spurious.learning.client_data import (
 )
 from fedml_spurious.learning.fedavg import Round
 from fedml_spurious.learning.metrics import Evaluation, evaluate
+from fedml_spurious.learning.modes import frozen
 
 
 class Task(Protocol):
@@ -131,10 +132,11 @@ class MeasureGlobal:
         """Counts on the biased and on the bias-conflicting test set."""
         with runner.data.unsealed():
             tests = load_test_data(runner.data, self.client, runner.device, runner.cache)
-        return (
-            evaluate(runner.model, tests.biased.x, tests.biased.y),
-            evaluate(runner.model, tests.conflicting.x, tests.conflicting.y),
-        )
+        with frozen(runner.model):  # once for both
+            return (
+                evaluate(runner.model, tests.biased.x, tests.biased.y),
+                evaluate(runner.model, tests.conflicting.x, tests.conflicting.y),
+            )
 
 
 @travels

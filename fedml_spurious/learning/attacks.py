@@ -187,9 +187,10 @@ class SuccessCount:
 
 def count_successes(model: Classifier, x: Tensor, y: Tensor, attack: Attack) -> SuccessCount:
     """Attack the correctly classified samples of ``x`` (N, ...) with labels ``y`` (N,) and count."""
-    correct = _predict(model, x) == y
-    x, y = x[correct], y[correct]
-    fooled = _predict(model, attack(model, x, y)) != y
+    with frozen(model):  # once for all three
+        correct = _predict(model, x) == y
+        x, y = x[correct], y[correct]
+        fooled = _predict(model, attack(model, x, y)) != y
     return SuccessCount(int(fooled.sum()), len(y))
 
 

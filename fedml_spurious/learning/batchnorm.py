@@ -8,7 +8,6 @@ therefore applied to the finished global model.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from fedml_spurious.common.errors import DivergedError, InputError
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.learning.metrics import EVALUATION_BATCH
 from fedml_spurious.learning.modes import frozen
+from fedml_spurious.learning.state_dicts import copy_model
 
 
 @travels
@@ -169,7 +169,7 @@ def recalibrated(model: nn.Module, data: Sequence[Tensor]) -> nn.Module:
     Raises:
         InputError: a layer sees one value per channel.
     """
-    copied = copy.deepcopy(model)
+    copied = copy_model(model)
     channels, height, width = data[0].shape[1:]
     for layer in layers_in_forward_order(copied, (height, width, channels)):
         replace_statistics(copied, layer, pooled([layer_sums(copied, layer, x) for x in data]))

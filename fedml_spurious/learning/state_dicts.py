@@ -1,13 +1,27 @@
-"""Copying, comparing and loading state dictionaries."""
+"""Copying models, and copying, comparing and loading their state dictionaries."""
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+def copy_model(model: ModelT) -> ModelT:
+    """What ``copy.deepcopy`` gives, in a fraction of the time where the network is small.
+
+    Most of that time goes into the dozen containers of every module that hold its hooks, nearly all empty.
+    """
+    attributes = [value for module in model.modules() for value in vars(module).values()]
+    empty = (value for value in attributes if type(value) in (dict, OrderedDict, set) and not value)
+    return copy.deepcopy(model, {id(value): type(value)() for value in empty})
 
 
 def named_state(model: nn.Module) -> State:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -19,7 +18,7 @@ from fedml_spurious.learning.attacks import Attack
 from fedml_spurious.learning.client_data import Labelled
 from fedml_spurious.learning.metrics import EVALUATION_BATCH, Evaluation, evaluate
 from fedml_spurious.learning.modes import frozen
-from fedml_spurious.learning.state_dicts import State, clone_state
+from fedml_spurious.learning.state_dicts import State, clone_state, copy_model
 from fedml_spurious.learning.training import LocalTraining, Step, train_locally
 from fedml_spurious.personalization.options import MethodSettings as MethodSettings
 from fedml_spurious.personalization.options import SelectionTies, TuningRule
@@ -226,7 +225,7 @@ class Personalizer(Generic[SettingsT]):
 
     def start(self, view: ClientView) -> nn.Module:
         """The model that is trained, a new one in every call: here a copy of the global model."""
-        return copy.deepcopy(view.global_model)
+        return copy_model(view.global_model)
 
     def prepare(self, model: nn.Module) -> None:
         """Freeze weights of the model that is trained; none here."""

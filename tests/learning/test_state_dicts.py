@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from networks import trained
-from torch import nn
+from torch import Tensor, nn
 
 from fedml_spurious.common.errors import InputError
 from fedml_spurious.learning.checkpoints import require_state
-from fedml_spurious.learning.state_dicts import copy_state, load_state, state_mismatch
+from fedml_spurious.learning.state_dicts import copy_model, copy_state, load_state, state_mismatch
 from fedml_spurious.learning.weighted_sum import WeightedSum, average
 
 
@@ -31,6 +32,59 @@ def test_a_copied_state_does_not_follow_the_model() -> None:
     with torch.no_grad():
         net[0].weight.add_(1.0)
     assert not torch.equal(state["0.weight"], net[0].weight)
+
+
+def test_a_copied_model_shares_with_the_model_what_a_deep_copy_shares_and_no_more() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.second.weight = self.first.weight
+            self.register_buffer("seen", torch.zeros(2))
+            self.notes: dict[str, int] = {}
+            self.same_notes = self.notes
+            self.kept: list[set[int]] = [set()]
+            self.counts = Counter[str]()
+            self.calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x))
+
+    model = Own()
+    model.first.register_forward_hook(lambda module, x, y: y + 1)
+    model.first.bias.requires_grad_(False)
+    model.second.eval()
+    copied, expected = copy_model(model), copy.deepcopy(model)
+    x = torch.ones(2, 3)
+    assert torch.equal(copied(x), expected(x))
+    assert torch.equal(copied(x), model(x))
+    assert copied.second.weight is copied.first.weight
+    assert copied.same_notes is copied.notes
+    assert type(copied.counts) is Counter
+    for mine, its in zip(copied.modules(), expected.modules(), strict=True):
+        assert vars(mine).keys() == vars(its).keys()
+        assert {name: type(value) for name, value in vars(mine).items()} == {
+            name: type(value) for name, value in vars(its).items()
+        }
+        assert mine.training == its.training
+    assert [parameter.requires_grad for parameter in copied.parameters()] == [True, False, True]
+    # Whatever happens to the copy, the model does not notice.
+    before = model(x)
+    copied.notes["a"] = copied.counts["b"] = 1
+    copied.kept[0].add(1)
+    copied.second.register_forward_hook(lambda module, x, y: y * 2)
+    copied.second.register_forward_pre_hook(lambda module, x: (x[0] * 2,))
+    copied.register_buffer("late", torch.zeros(1), persistent=False)
+    with torch.no_grad():
+        copied.first.weight.zero_()
+        copied.seen += 1
+    assert torch.equal(model(x), before)
+    assert not model.notes
+    assert not model.counts
+    assert model.kept == [set()]
+    assert not model.seen.any()
+    assert "late" not in dict(model.named_buffers())
+    assert not model._non_persistent_buffers_set
 
 
 def test_another_architecture_is_named() -> None:
