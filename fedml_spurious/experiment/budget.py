@@ -1,17 +1,20 @@
-"""The attack's budget for one global model, found once and kept."""
+"""The attack's budget for a global model, found once and kept."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from torch import nn
 
 from fedml_spurious.common.errors import InputError
+from fedml_spurious.common.progress import Stage, stage
 from fedml_spurious.common.storage import write_json
 from fedml_spurious.config.settings import Settings
 from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.identity import budget_identity
 from fedml_spurious.experiment.run_folder import RunFolder
-from fedml_spurious.experiment.tasks import CountFooled, in_order
+from fedml_spurious.experiment.tasks import CountFooled
 from fedml_spurious.learning.attacks import BudgetSearch, SuccessCount, find_budget
 from fedml_spurious.learning.client_data import ClientSource
 from fedml_spurious.results.budgets import read_budget
@@ -19,25 +22,53 @@ from fedml_spurious.results.budgets import read_budget
 logger = logging.getLogger(__name__)
 
 
-def choose_budget(run: RunContext, fl_seed: int, clients: Sequence[str]) -> float:
+def find_budgets(
+    run: RunContext, models: Mapping[int, nn.Module], clients: Mapping[int, Sequence[str]]
+) -> dict[int, float]:
+    """The budget for every global model, found and stored where it is not there yet.
+
+    Args:
+        run: the run, in whose folder ``budget.json`` stands beside the model.
+        models: global models by federated seed.
+        clients: ids of the clients that are personalized, by federated seed.
+
+    Returns:
+        Budgets by federated seed.
+
+    Raises:
+        InputError: what is stored is broken, or was found on other clients or with other settings.
+    """
+    found = {}
+    for fl_seed, model in models.items():
+        ids = clients[fl_seed]
+        stored = stored_budget(run.folder, run.settings, run.data[fl_seed], fl_seed, ids)
+        if stored is None:
+            run.workers.use(model, fl_seed, f"fl{fl_seed}")
+            with stage(run.console, "Budget of the attack", total=len(ids), quiet=True) as bar:
+                stored = _choose_budget(run, fl_seed, ids, bar)
+        found[fl_seed] = stored
+    return found
+
+
+def _choose_budget(run: RunContext, fl_seed: int, clients: Sequence[str], bar: Stage) -> float:
     """Apply the budget rule (appendix C.2) to the clients' training samples, or take the fixed budget.
 
     One budget serves all clients: only counts of fooled samples leave a client.
-
-    Args:
-        run: the run, whose workers use the global model already; ``budget.json`` beside the model is written.
-        fl_seed: seed of the global model.
-        clients: ids of the clients that are personalized.
-
-    Returns:
-        The budget.
     """
     path = run.folder.global_part(fl_seed) / "budget.json"
     attack = run.settings.attack_args
+    tasks_done = 0
 
     def success_rate(eps: float) -> float:
-        counts = in_order(run.workers, [CountFooled(client, eps) for client in clients])
-        return sum(counts, SuccessCount(0, 0)).rate
+        nonlocal tasks_done
+        # Nobody knows how many budgets will be tried; this one will.
+        bar.set(tasks_done, tasks_done + len(clients))
+        total = SuccessCount(0, 0)
+        for _, count in run.workers.do([CountFooled(client, eps) for client in clients]):
+            total += count
+            bar.advance(f"fl{fl_seed} eps {eps:.4g}")
+        tasks_done += len(clients)
+        return total.rate
 
     if attack.budget == "fixed":
         rate = success_rate(attack.eps)

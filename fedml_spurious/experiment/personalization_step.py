@@ -11,7 +11,7 @@ from torch import nn
 from fedml_spurious.common.progress import Stage, stage
 from fedml_spurious.common.words import counted
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.budget import choose_budget, stored_budget
+from fedml_spurious.experiment.budget import find_budgets
 from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.divergence_step import is_recorded
 from fedml_spurious.experiment.identity import PersonalIdentities
@@ -71,7 +71,8 @@ def personalize(
         identities=identities,
     )
     tuner = Tuner(settings, store, clients[settings.fl_seeds[0]])
-    executor = _Executor(run, store, identities, models, clients)
+    identities.eps |= find_budgets(run, models, clients)  # even if nothing is left to personalize
+    executor = _Executor(run, store, identities, models)
     untuned = [_tuned(key, tuner) for key in _plan(settings, clients) if key.method not in tuner.grids]
     total = _total(settings, clients, tuner)
     with stage(run.console, "Personal models", total=total, done=0) as bar:
@@ -171,15 +172,8 @@ class _Executor:
         store: ResultStore,
         identities: PersonalIdentities,
         models: Mapping[int, nn.Module],
-        clients: ClientsBySeed,
     ) -> None:
-        self.run, self.store, self.identities, self.models, self.clients = (
-            run,
-            store,
-            identities,
-            models,
-            clients,
-        )
+        self.run, self.store, self.identities, self.models = run, store, identities, models
         self._shown: set[ResultKey] = set()
 
     def do(self, wanted: Sequence[ResultKey], bar: Stage) -> None:
@@ -190,7 +184,7 @@ class _Executor:
                 self._do_seed(fl_seed, model, own, bar)
 
     def _do_seed(self, fl_seed: int, model: nn.Module, wanted: Sequence[ResultKey], bar: Stage) -> None:
-        eps = self._budget(fl_seed, model)
+        eps = self.identities.eps[fl_seed]
         left = [key for key in wanted if not self.store.has(key)]
         finished = set(wanted) - set(left) - self._shown
         bar.skip(len(finished))
@@ -209,15 +203,3 @@ class _Executor:
             self.run.folder.note("client", **details)
             options = " ".join(f"{name}={value}" for name, value in key.values().items())
             bar.advance(f"fl{fl_seed} client {key.client} {key.method} {options}")
-
-    def _budget(self, fl_seed: int, model: nn.Module) -> float:
-        """The budget, found where it is not there, even if nothing is left to personalize."""
-        known = self.identities.eps
-        if fl_seed not in known:
-            run, clients = self.run, self.clients[fl_seed]
-            eps = stored_budget(run.folder, run.settings, run.data[fl_seed], fl_seed, clients)
-            if eps is None:
-                run.workers.use(model, fl_seed, f"fl{fl_seed}")
-                eps = choose_budget(run, fl_seed, clients)
-            known[fl_seed] = eps
-        return known[fl_seed]

@@ -22,7 +22,7 @@ from fedml_spurious.common.progress import Stage, stage
 from fedml_spurious.common.storage import read_json, tidy_csv, write_json
 from fedml_spurious.common.travelling import travels
 from fedml_spurious.config.settings import Settings
-from fedml_spurious.experiment.budget import choose_budget, stored_budget
+from fedml_spurious.experiment.budget import find_budgets
 from fedml_spurious.experiment.client import ClientStep
 from fedml_spurious.experiment.context import RunContext
 from fedml_spurious.experiment.inputs import SplitsBySeed
@@ -194,6 +194,7 @@ def record(
     kinds = recorded_kinds(run.settings)
     if not kinds:
         return
+    budgets = find_budgets(run, models, clients)  # those of the results: another machine may find others
     with stage(run.console, f"Recording {', '.join(kinds)}", total=len(plan)) as bar:
         for fl_seed, model in models.items():
             own = [key for key in plan if key.fl_seed == fl_seed]
@@ -201,17 +202,11 @@ def record(
             bar.skip(sum(1 for missing in left.values() if not missing))
             if any(left.values()):
                 run.workers.use(model, fl_seed, f"fl{fl_seed}")
-                eps = _budget(run, fl_seed, clients[fl_seed])
+                eps = budgets[fl_seed]
                 tasks = [RecordClient(key, eps, missing) for key, missing in left.items() if missing]
                 _do(run, store, tasks, bar)
     for kind in kinds:
         _join(run, store, kind, plan)
-
-
-def _budget(run: RunContext, fl_seed: int, clients: Sequence[str]) -> float:
-    # That of the results: another machine may find another one.
-    stored = stored_budget(run.folder, run.settings, run.data[fl_seed], fl_seed, clients)
-    return choose_budget(run, fl_seed, clients) if stored is None else stored
 
 
 def _do(run: RunContext, store: ResultStore, tasks: Sequence[RecordClient], bar: Stage) -> None:
