@@ -81,7 +81,7 @@ def swept(quick_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Sw
     workers = process.children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     orphans = [worker.pid for worker in alive]
     finished = results(folder)
     return Swept(folder, finished, orphans, CliRunner().invoke(main, sweep(folder)))

@@ -85,16 +85,16 @@ def test_a_process_of_an_earlier_run_is_not_listened_to(mailboxes: Mailboxes, en
 def test_silence_is_noticed_and_work_is_not_taken_for_silence(
     mailboxes: Mailboxes, ends: list[Endpoint]
 ) -> None:
-    server, worker = end(0, mailboxes, ends, timeout=1.0), end(1, mailboxes, ends, timeout=1.0)
+    server, worker = end(0, mailboxes, ends, timeout=2.0), end(1, mailboxes, ends, timeout=2.0)
     worker.post(0, Kind.HELLO)
     assert server.receive(at_most=10.0) is not None
     # Nothing but signs of life for three times as long as silence may last.
-    assert server.receive(at_most=3.0) is None
+    assert server.receive(at_most=6.0) is None
     worker.stop_heartbeat()
     started = time.monotonic()
-    with pytest.raises(SilentError, match="rank 1 was silent for 1 s"):
-        server.receive(at_most=10.0)
-    assert time.monotonic() - started < 3
+    with pytest.raises(SilentError, match="rank 1 was silent for 2 s"):
+        server.receive(at_most=30.0)
+    assert time.monotonic() - started < 10
 
 
 class Losing(MemoryTransport):

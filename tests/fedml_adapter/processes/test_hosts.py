@@ -124,7 +124,7 @@ def test_a_cut_cable_ends_silos_over_grpc_on_both_sides(config: dict[str, Any], 
         status, output = job.end(process, 60)
         assert status == 1, output
         outputs.append(output)
-    assert time.monotonic() - cut < TIMEOUT + 10
+    assert time.monotonic() - cut < TIMEOUT + 30  # TCP by itself would wait for a quarter of an hour
     assert "rank 2 gave no sign of life" in outputs[0]
     assert "rank 0 ended the run: rank 2 gave no sign of life" in outputs[1]
     assert "rank 0 was silent" in outputs[2]
