@@ -71,17 +71,11 @@ SETTINGS = {
 }
 
 
-def with_epochs(setting: str, epochs: int | None) -> Setting:
-    """A setting with its local epochs, or with so many."""
-    chosen = SETTINGS[setting]
-    return chosen if epochs is None else replace(chosen, epochs=epochs)
-
-
-def fedml(setting: str, epochs: int | None = None) -> Callable[[], None]:
+def fedml(setting: str, **changes: int) -> Callable[[], None]:
     """FedML's single-process FedAvg: its trainer, copies and average; no reports and measurements."""
     from fedml.simulation.sp.fedavg.fedavg_api import FedAvgAPI  # takes seconds
 
-    chosen = with_epochs(setting, epochs)
+    chosen = replace(SETTINGS[setting], **changes)
     batches = chosen.batches()
     args = SimpleNamespace(
         client_num_per_round=chosen.clients, epochs=chosen.epochs, client_optimizer="adam",
@@ -103,11 +97,11 @@ def fedml(setting: str, epochs: int | None = None) -> Callable[[], None]:
     return work
 
 
-def ours(setting: str, epochs: int | None = None) -> Callable[[], None]:
+def ours(setting: str, **changes: int) -> Callable[[], None]:
     """Our trainer, aggregator and simulator, as a run uses them."""
     from fedml_spurious.fedml_adapter.simulator import SingleProcessSimulator  # imports FedML
 
-    chosen = with_epochs(setting, epochs)
+    chosen = replace(SETTINGS[setting], **changes)
     batches = chosen.batches()
     counts = dict.fromkeys(batches, chosen.samples)
     dataset: list[Any] = [sum(counts.values()), 0, None, None, counts, batches, batches, 10]
@@ -125,9 +119,9 @@ def ours(setting: str, epochs: int | None = None) -> Callable[[], None]:
     return work
 
 
-def bare(setting: str, epochs: int | None = None) -> Callable[[], None]:
+def bare(setting: str, **changes: int) -> Callable[[], None]:
     """Forward, backward and fused Adam in a loop, and a plain mean: no less can be written in torch."""
-    chosen = with_epochs(setting, epochs)
+    chosen = replace(SETTINGS[setting], **changes)
     batches = chosen.batches()
     model = chosen.model()
     parameters = list(model.parameters())
@@ -157,11 +151,11 @@ def bare(setting: str, epochs: int | None = None) -> Callable[[], None]:
 
 
 def measure_claim(
-    claim: str, repeats: int, setting: str | None = None, epochs: int | None = None
+    claim: str, repeats: int, setting: str | None = None, **changes: int
 ) -> dict[str, dict[str, Any]]:
-    """Seconds of a round on every side, with the machine's limit."""
+    """Seconds of a round on every side, with the machine's limit, where the setting is changed like this."""
     setting = setting or claim
-    chosen, options = with_epochs(setting, epochs), {"setting": setting, "epochs": epochs}
+    chosen, options = replace(SETTINGS[setting], **changes), {"setting": setting, **changes}
     here = "claim_abc_rounds"
     sides = [
         Side("FedML", f"{here}:fedml", options, allocator=False),
@@ -187,8 +181,9 @@ def measure_claim(
 def main(claim: str, repeats: int, epochs: int | None, anyway: bool) -> None:
     """Measure a claim and print its table."""
     require_quiet(anyway)
-    found = measure_claim(claim, repeats, epochs=epochs)
-    show(f"({claim}) a round: {with_epochs(claim, epochs)}", found)
+    changes = {"epochs": epochs} if epochs else {}
+    found = measure_claim(claim, repeats, **changes)
+    show(f"({claim}) a round: {replace(SETTINGS[claim], **changes)}", found)
 
 
 if __name__ == "__main__":

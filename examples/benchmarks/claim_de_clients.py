@@ -6,7 +6,7 @@ python examples/benchmarks/claim_de_clients.py d --anyway
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,11 +94,11 @@ def personalize_ours(setting: str) -> Callable[[], None]:
     return work
 
 
-def personalize_fedml(setting: str) -> Callable[[], None]:
+def personalize_fedml(setting: str, **changes: int) -> Callable[[], None]:
     """The same attack, loss and selection in the loop of FedML's trainer, with its optimiser and its test."""
     from fedml_side import fine_tune  # imports FedML, which takes seconds
 
-    chosen = SETTINGS[setting]
+    chosen = replace(SETTINGS[setting], **changes)
     data, model = chosen.data(), chosen.model()
     w_g = [parameter.detach() for parameter in model.parameters()]
 

@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,30 +110,18 @@ def _run(
     return work
 
 
-def fedml_rounds(setting: str, clients: int) -> Callable[[], None]:
-    """As many clients in FedML's single process."""
-    settings = claim_abc_rounds.SETTINGS
-    settings[setting] = replace(settings[setting], clients=clients)
-    return claim_abc_rounds.fedml(setting)
-
-
-def fedml_personalization(setting: str, clients: int) -> Callable[[], None]:
-    """As many clients in the loop of FedML's trainer."""
-    settings = claim_de_clients.SETTINGS
-    settings[setting] = replace(settings[setting], clients=clients)
-    return claim_de_clients.personalize_fedml(setting)
-
-
 def measure_claim(
     claim: str, repeats: int, clients: int = 4, setting: str | None = None, *, as_shipped: bool = False
 ) -> dict[str, dict[str, Any]]:
     """Seconds of the work of so many clients on all sides."""
-    what = "personalization" if claim == "d" else "rounds"
-    here, options = "claim_two_workers", {"setting": setting or claim, "clients": clients}
+    fedml, ours = "claim_abc_rounds:fedml", "claim_two_workers:rounds"
+    if claim == "d":
+        fedml, ours = "claim_de_clients:personalize_fedml", "claim_two_workers:personalization"
+    options = {"setting": setting or claim, "clients": clients}
     sides = [
-        Side("FedML, two threads", f"{here}:fedml_{what}", options, threads=2, allocator=False),
-        Side("FedML, our allocator settings", f"{here}:fedml_{what}", options, threads=2),
-        Side("ours, two workers", f"{here}:{what}", options),
+        Side("FedML, two threads", fedml, options, threads=2, allocator=False),
+        Side("FedML, our allocator settings", fedml, options, threads=2),
+        Side("ours, two workers", ours, options),
     ]
     if as_shipped:
         del sides[1]

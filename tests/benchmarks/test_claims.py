@@ -96,9 +96,9 @@ def test_the_split_files_of_a_side_are_gone_when_its_process_has_ended(
     assert not list(tmp_path.glob("claim_f_*"))
 
 
-@pytest.mark.parametrize("epochs", [None, 5])
+@pytest.mark.parametrize("changes", [{}, {"epochs": 5}])
 def test_rounds_on_all_sides_begin_with_the_same_samples_and_make_as_many_steps(
-    epochs: int | None, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import claim_abc_rounds  # found only on the path that is set above
 
@@ -111,8 +111,9 @@ def test_rounds_on_all_sides_begin_with_the_same_samples_and_make_as_many_steps(
 
     monkeypatch.setattr(torch.optim.Adam, "step", counted)
     for side in ("fedml", "ours", "bare"):
-        getattr(claim_abc_rounds, side)("small", epochs=epochs)()
-    assert steps == dict.fromkeys(("fedml", "ours", "bare"), 2 * 3 * (epochs or 1))  # clients times batches
+        getattr(claim_abc_rounds, side)("small", **changes)()
+    expected = 2 * 3 * changes.get("epochs", 1)  # clients times batches
+    assert steps == dict.fromkeys(("fedml", "ours", "bare"), expected)
 
 
 def test_the_bound_of_a_step_counts_products_and_passes() -> None:
