@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from torch import nn
 
@@ -57,17 +58,16 @@ def _choose_budget(run: RunContext, fl_seed: int, clients: Sequence[str], bar: S
     """
     path = run.folder.global_part(fl_seed) / "budget.json"
     attack = run.settings.attack_args
-    tasks_done = 0
+    tried = count()
 
     def success_rate(eps: float) -> float:
-        nonlocal tasks_done
         # Nobody knows how many budgets will be tried; this one will.
-        bar.set(tasks_done, tasks_done + len(clients))
+        done = next(tried) * len(clients)
+        bar.set(done, done + len(clients))
         total = SuccessCount(0, 0)
-        for _, count in run.workers.do([CountFooled(client, eps) for client in clients]):
-            total += count
+        for _, successes in run.workers.do([CountFooled(client, eps) for client in clients]):
+            total += successes
             bar.advance(f"fl{fl_seed} eps {eps:.4g}")
-        tasks_done += len(clients)
         return total.rate
 
     if attack.budget == "fixed":

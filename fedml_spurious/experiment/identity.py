@@ -66,14 +66,14 @@ class PersonalIdentities:
     Args:
         settings: settings of the run.
         data: client split files by federated seed.
+        eps: budgets by federated seed, of those that are known.
 
     Attributes:
-        eps: budgets by federated seed, filled in when they are known.
         fl_seeds: the federated seeds.
     """
 
-    def __init__(self, settings: Settings, data: SplitsBySeed) -> None:
-        self.settings, self.eps = settings, dict[int, float]()
+    def __init__(self, settings: Settings, data: SplitsBySeed, eps: Mapping[int, float]) -> None:
+        self.settings, self.eps = settings, eps
         self._of_budget = {
             fl_seed: budget_identity(settings, splits, fl_seed) for fl_seed, splits in data.items()
         }

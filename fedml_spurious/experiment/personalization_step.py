@@ -63,16 +63,15 @@ def personalize(
     settings = run.settings
     # Silos keep their models for themselves, where the server does not see them.
     in_silos = settings.common_args.training_type == "cross_silo"
-    identities = PersonalIdentities(settings, run.data)
+    budgets = find_budgets(run, models, clients)  # even if nothing is left to personalize
     store = ResultStore(
         run.folder,
         models=settings.personalization_args.save_models and not in_silos,
         trajectories=settings.trajectory_interval > 0,
-        identities=identities,
+        identities=PersonalIdentities(settings, run.data, budgets),
     )
     tuner = Tuner(settings, store, clients[settings.fl_seeds[0]])
-    identities.eps |= find_budgets(run, models, clients)  # even if nothing is left to personalize
-    executor = _Executor(run, store, identities, models)
+    executor = _Executor(run, store, models, budgets)
     untuned = [_tuned(key, tuner) for key in _plan(settings, clients) if key.method not in tuner.grids]
     total = _total(settings, clients, tuner)
     with stage(run.console, "Personal models", total=total, done=0) as bar:
@@ -170,10 +169,10 @@ class _Executor:
         self,
         run: RunContext,
         store: ResultStore,
-        identities: PersonalIdentities,
         models: Mapping[int, nn.Module],
+        budgets: Mapping[int, float],
     ) -> None:
-        self.run, self.store, self.identities, self.models = run, store, identities, models
+        self.run, self.store, self.models, self.budgets = run, store, models, budgets
         self._shown: set[ResultKey] = set()
 
     def do(self, wanted: Sequence[ResultKey], bar: Stage) -> None:
@@ -184,7 +183,7 @@ class _Executor:
                 self._do_seed(fl_seed, model, own, bar)
 
     def _do_seed(self, fl_seed: int, model: nn.Module, wanted: Sequence[ResultKey], bar: Stage) -> None:
-        eps = self.identities.eps[fl_seed]
+        eps = self.budgets[fl_seed]
         left = [key for key in wanted if not self.store.has(key)]
         finished = set(wanted) - set(left) - self._shown
         bar.skip(len(finished))

@@ -33,7 +33,7 @@ def check_stored_parts(
     Raises:
         InputError: something is of other settings or data, or was damaged or edited.
     """
-    identities = PersonalIdentities(settings, data)
+    budgets = {}
     for fl_seed, splits in data.items():
         stored = stored_global_model(folder, settings, splits, fl_seed)
         check_divergence(settings, folder, fl_seed, stored.rounds)
@@ -44,7 +44,8 @@ def check_stored_parts(
             )
         eps = stored_budget(folder, settings, splits, fl_seed, clients[fl_seed])
         if eps is not None:
-            identities.eps[fl_seed] = eps
+            budgets[fl_seed] = eps
+    identities = PersonalIdentities(settings, data, budgets)
     for found in sorted((folder.path / "personal").rglob(IDENTITY)):
         _check_part(found, identities)
 

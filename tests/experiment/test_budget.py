@@ -18,7 +18,7 @@ CLIENTS = 4
 def test_the_choice_of_the_budgets_is_shown_before_the_time_of_what_needs_them(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rule shrinks 4.0, with which every attack succeeds, more than once."""
+    """The rule shrinks 4.0, with which nearly every attack succeeds, more than once."""
     monkeypatch.setattr(progress, "LINE_INTERVAL", 0.0)
     tiny["attack_args"] |= {"eps": 4.0, "shrink": 0.25}
     tiny["experiment_args"] |= {"methods": ["global"], "fl_seeds": [0, 1]}

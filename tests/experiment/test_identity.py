@@ -155,7 +155,7 @@ def test_the_identity_tells_them_apart(key: str, finished: Finished, data: dict[
     attacked = key.startswith("attack_args.") or key == "personalization_args.batchnorm"
     assert (one != other) == (key in GLOBAL or attacked)
     for work in (ResultKey("global", 0, None, "0000"), ResultKey("ft", 0, 0, "0000", before.options("ft"))):
-        results = [PersonalIdentities(settings, data).of(work)["sha256"] for settings in (before, now)]
+        results = [PersonalIdentities(settings, data, {}).of(work)["sha256"] for settings in (before, now)]
         assert results[0] != results[1]
 
 
@@ -163,7 +163,7 @@ def test_options_seeds_budget_and_data_are_part_of_it(
     finished: Finished, data: dict[int, SplitFolder], conflicting_splits: Path
 ) -> None:
     settings = check_settings(finished.config, source="test")
-    identities = PersonalIdentities(settings, data)
+    identities = PersonalIdentities(settings, data, {})
     weaker = settings.options("ours").model_copy(update={"lam_adv": 0.5})  # type: ignore[union-attr]
     keys = [
         ResultKey("ours", 0, 0, "0000", settings.options("ours")),
@@ -174,10 +174,11 @@ def test_options_seeds_budget_and_data_are_part_of_it(
         ResultKey("global", 0, None, "0000"),
     ]
     found = [identities.of(key)["sha256"] for key in keys]
-    identities.eps[0] = 0.02
-    found.append(identities.of(keys[0])["sha256"])
-    other = PersonalIdentities(settings, {0: SplitFolder(conflicting_splits)})
-    found.append(other.of(keys[0])["sha256"])
+    for other in (
+        PersonalIdentities(settings, data, {0: 0.02}),
+        PersonalIdentities(settings, {0: SplitFolder(conflicting_splits)}, {}),
+    ):
+        found.append(other.of(keys[0])["sha256"])
     assert len(set(found)) == len(found)
     assert (
         identities.of(keys[0])["sha256"]
