@@ -15,9 +15,9 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def copy_model(model: ModelT) -> ModelT:
-    """What ``copy.deepcopy`` gives, in a fraction of the time where the network is small.
+    """What ``copy.deepcopy`` gives, in about half the time where the network is small.
 
-    Most of that time goes into the dozen containers of every module that hold its hooks, nearly all empty.
+    The other half goes into the dozen containers of every module that hold its hooks, nearly all empty.
     """
     attributes = [value for module in model.modules() for value in vars(module).values()]
     empty = (value for value in attributes if type(value) in (dict, OrderedDict, set) and not value)
